@@ -1,0 +1,72 @@
+"""What every test relies on: no silent skips, reproducible properties, one freshly built wheel."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Skips that are expected: test id (without parameters) or file -> why it can't run everywhere.
+ALLOWED_SKIPS: dict[str, str] = {}
+
+# The same examples everywhere and every time; no deadline, since a busy machine is not a defect.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+class UnexpectedSkips:
+    """Fail the run when a test or a whole file was skipped that `ALLOWED_SKIPS` doesn't name.
+
+    A skipped oracle looks like a passed one in a long log, so a skip has to be asked for by name.
+    """
+
+    def __init__(self) -> None:
+        self.skips: list[tuple[str, str]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._note(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._note(report)
+
+    def _note(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        # An expected failure is reported as skipped too, and isn't one.
+        if not report.skipped or hasattr(report, "wasxfail"):
+            return
+        if report.nodeid.partition("[")[0] not in ALLOWED_SKIPS:
+            # A skip's report holds (file, line, reason).
+            why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+            self.skips.append((report.nodeid, str(why).removeprefix("Skipped: ")))
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.skips and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self.skips:
+            return
+        terminalreporter.section("unexpected skips", red=True)
+        for nodeid, why in self.skips:
+            terminalreporter.line(f"{nodeid}: {why}")
+        terminalreporter.line("Make them run, or add them to ALLOWED_SKIPS in tests/conftest.py.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(UnexpectedSkips(), "unexpected-skips")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel, offline, in a copy: leftovers of earlier builds would get into it."""
+    copy = tmp_path_factory.mktemp("source") / "repository"
+    unrelated = shutil.ignore_patterns(".*", "build", "dist", "tests", "__pycache__", "*.egg-info")
+    shutil.copytree(ROOT, copy, ignore=unrelated)
+    out = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, copy]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.whl"))
