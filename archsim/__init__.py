@@ -1,0 +1,1 @@
+"""Where and when a cascade runs: architectures, mappings, cycles, bytes, energy and area."""

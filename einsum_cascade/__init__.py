@@ -1,0 +1,57 @@
+"""What is computed: cascades of extended Einsums, their passes and their values.
+
+Everything public is here and loads on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from einsum_cascade.cascade import Cascade, Workload
+    from einsum_cascade.catalog import load, names, workload
+    from einsum_cascade.errors import CascadeError, Problem, Source
+    from einsum_cascade.interpreter import evaluate
+    from einsum_cascade.legality import parse
+    from einsum_cascade.pass_analysis import PassReport, passes
+
+_HOME = {
+    "Cascade": "cascade",
+    "CascadeError": "errors",
+    "PassReport": "pass_analysis",
+    "Problem": "errors",
+    "Source": "errors",
+    "Workload": "cascade",
+    "evaluate": "interpreter",
+    "load": "catalog",
+    "names": "catalog",
+    "parse": "legality",
+    "passes": "pass_analysis",
+    "workload": "catalog",
+}
+__version__ = "0.1.0"
+__all__ = [
+    "Cascade",
+    "CascadeError",
+    "PassReport",
+    "Problem",
+    "Source",
+    "Workload",
+    "evaluate",
+    "load",
+    "names",
+    "parse",
+    "passes",
+    "workload",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'einsum_cascade' has no attribute {name!r}")
+    return getattr(import_module(f"einsum_cascade.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

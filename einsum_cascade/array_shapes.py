@@ -1,0 +1,179 @@
+"""Reading arrays as tensors: batch axes, split ranks, and the extent of every rank.
+
+An array for `K[e,m1,m0]` may be given as [E, M] or [E, M1, M0], with any batch axes before. Which
+reading is meant follows from the other arrays; sizes that nothing shows come from the caller or
+from the cascade's defaults.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from einsum_cascade.cascade import DEFAULT_TILE, Cascade, Tensor
+from einsum_cascade.errors import CascadeError, legal_words
+
+Array = NDArray[Any]
+
+
+def array_ranks(cascade: Cascade, tensor: Tensor, is_split: bool) -> list[str | None]:
+    """Ranks of an array for a tensor: parts of a split one by one, or merged into the whole."""
+    ranks: list[str | None] = []
+    for rank in tensor.ranks:
+        whole = cascade.whole_of(rank) if rank else None
+        complete = whole is not None and set(cascade.parts_of(whole)) <= set(tensor.ranks)
+        if is_split or whole == rank or not complete:
+            ranks.append(rank)
+        elif whole not in ranks:
+            ranks.append(whole)
+    return ranks
+
+
+def readings(
+    cascade: Cascade, given: Mapping[str, Array], sizes: Mapping[str, int]
+) -> tuple[dict[str, int], dict[str, bool]]:
+    """Decide for each array how many axes are batch axes and whether its split ranks are split.
+
+    Readings in which all arrays have equally many batch axes come first; among them those with
+    the fewest; the first reading whose sizes agree is taken.
+    """
+    options: list[list[tuple[int, bool]]] = []
+    for name, array in given.items():
+        tensor = cascade.tensor(name)
+        found = []
+        for is_split in (False, True):
+            extra = array.ndim - len(array_ranks(cascade, tensor, is_split))
+            if (
+                extra >= 0
+                and (extra, is_split) not in found
+                and not (
+                    is_split
+                    and array_ranks(cascade, tensor, True) == array_ranks(cascade, tensor, False)
+                )
+            ):
+                found.append((extra, is_split))
+        if not found:
+            ranks = ", ".join(rank or "?" for rank in tensor.ranks)
+            raise CascadeError(
+                f"{name} has ranks {ranks}, but the array has shape {array.shape}: "
+                f"{len(tensor.ranks)} axes and any batch axes before them are needed"
+            )
+        options.append(found)
+
+    def cost(reading: tuple[tuple[int, bool], ...]) -> tuple[int, int]:
+        counts = [extra for extra, _ in reading]
+        return len(set(counts)), max(counts, default=0)
+
+    readings = sorted(itertools.product(*options), key=cost)
+    first_error: CascadeError | None = None
+    for reading in readings:
+        axes = {name: extra for name, (extra, _) in zip(given, reading, strict=True)}
+        forms = {name: is_split for name, (_, is_split) in zip(given, reading, strict=True)}
+        try:
+            _rank_sizes(cascade, given, forms, sizes)
+            batch_shape(given, axes)
+        except CascadeError as error:
+            first_error = first_error or error
+        else:
+            return axes, forms
+    assert first_error is not None
+    raise first_error
+
+
+def _rank_sizes(
+    cascade: Cascade,
+    given: Mapping[str, Array],
+    forms: Mapping[str, bool],
+    sizes: Mapping[str, int],
+) -> dict[str, int]:
+    """Size of every rank that an array shows; CascadeError if two arrays disagree."""
+    found: dict[str, int] = {}
+    seen: dict[str, str] = {}
+    for name, array in given.items():
+        ranks = array_ranks(cascade, cascade.tensor(name), forms[name])
+        shape = array.shape[array.ndim - len(ranks) :]
+        for rank, size in zip(ranks, shape, strict=True):
+            if rank is None:
+                continue
+            if found.setdefault(rank, size) != size:
+                raise CascadeError(
+                    f"rank {rank} is {found[rank]} in {seen[rank]} and {size} in {name} "
+                    f"(shapes {given[seen[rank]].shape} and {array.shape})"
+                )
+            seen.setdefault(rank, name)
+    for rank, size in sizes.items():
+        if rank not in cascade.ranks:
+            hint = legal_words(rank, cascade.ranks, "ranks")
+            raise CascadeError(f"{cascade.name} has no rank '{rank}'; {hint}")
+        if found.get(rank, size) != size:
+            raise CascadeError(f"rank {rank} is {found[rank]} in {seen[rank]}, not {size}")
+    return found
+
+
+def extents_of(
+    cascade: Cascade,
+    given: Mapping[str, Array],
+    forms: Mapping[str, bool],
+    sizes: Mapping[str, int],
+) -> dict[str, int]:
+    """Extent of every rank: from arrays, then `sizes`, then the cascade's defaults."""
+    found = {**_rank_sizes(cascade, given, forms, sizes), **sizes}
+    defaults = dict(cascade.default_sizes)
+    for whole, parts in cascade.splits:
+        known = [part for part in parts if part in found]
+        if whole in found:
+            for part in reversed(parts[1:]):
+                found.setdefault(part, defaults.get(part, DEFAULT_TILE))
+            inner = int(np.prod([found[part] for part in parts[1:]]))
+            found.setdefault(parts[0], max(1, -(-found[whole] // inner)))
+            if found[parts[0]] * inner < found[whole]:
+                tiles = " x ".join(f"{part}={found[part]}" for part in parts)
+                raise CascadeError(f"{tiles} do not cover {whole}={found[whole]}")
+        elif len(known) == len(parts):
+            found[whole] = int(np.prod([found[part] for part in parts]))
+    for rank in cascade.ranks:
+        if rank not in found and rank in defaults:
+            found[rank] = defaults[rank]
+    used = {rank for _, rank in cascade.variables}
+    missing = sorted(rank for rank in used if rank not in found)
+    if missing:
+        raise CascadeError(
+            f"nothing says how large {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'}; give sizes={{'{missing[0]}': ...}}"
+        )
+    return found
+
+
+def batch_shape(given: Mapping[str, Array], axes: Mapping[str, int]) -> tuple[int, ...]:
+    """Batch shape of the outputs: per axis the largest size, which all others must divide."""
+    count = max(axes.values(), default=0)
+    shape = []
+    for axis in range(count):
+        found = {
+            name: given[name].shape[own - count + axis]
+            for name, own in axes.items()
+            if own - count + axis >= 0
+        }
+        largest = max(found.values())
+        for name, size in found.items():
+            if (size == 0) != (largest == 0) or (size and largest % size):
+                raise CascadeError(
+                    f"batch axis {axis} is {size} in {name} and {largest} elsewhere; "
+                    "a smaller one must divide the largest"
+                )
+        shape.append(largest)
+    return tuple(shape)
+
+
+def batch_index(
+    own: tuple[int, ...], batch: tuple[int, ...], point: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Which batch element of an array serves one of the output: groups are consecutive."""
+    start = len(batch) - len(own)
+    return tuple(
+        p // (size // mine) for mine, size, p in zip(own, batch[start:], point[start:], strict=True)
+    )

@@ -1,0 +1,282 @@
+"""The types: `Cascade` (a DAG of Einsums), its ranks and tensors, and `Workload` (sizes).
+
+All of them are frozen and hashable, and `str(cascade)` is the text one would write. A Cascade is
+made by `legality.parse`, which has checked it: the code that reads one may rely on every rule.
+
+Ranks of a tensor are its *written* order; the meaning of a cascade does not depend on it, but
+arrays and mappings do. A rank that a recurrence fills (`RM[m1+1,p]`) has one coordinate more
+than the rank's extent: its `Dim` says so in `extra`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from einsum_cascade.errors import CascadeError, Source
+from einsum_cascade.expressions import (
+    VARIABLE,
+    Access,
+    Apply,
+    Condition,
+    Expr,
+    Line,
+    Name,
+    Number,
+    accesses,
+    to_text,
+    walk,
+)
+
+# M0 of a split for which neither arrays nor sizes nor a mapping say anything.
+DEFAULT_TILE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """One rank of a tensor: its name (None: only gathered from), and coordinates beyond it."""
+
+    rank: str | None
+    extra: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of a cascade. `role` is "input", "output" or "intermediate"."""
+
+    name: str
+    dims: tuple[Dim, ...]
+    role: str
+
+    @property
+    def ranks(self) -> tuple[str | None, ...]:
+        """Rank names in written order."""
+        return tuple(dim.rank for dim in self.dims)
+
+    @property
+    def is_state(self) -> bool:
+        """True if a recurrence fills it step by step."""
+        return any(dim.extra for dim in self.dims)
+
+
+@dataclass(frozen=True, slots=True)
+class Einsum:
+    """One extended Einsum: `target = op[over](map) where where`.
+
+    `op` is None for a map. `over` holds the reduced variables, also those of a sum that the text
+    leaves implicit (`is_implicit`).
+    """
+
+    target: Access
+    op: str | None
+    over: tuple[str, ...]
+    map: Expr
+    where: Condition | None
+    is_implicit: bool
+    line: Line = field(compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The tensor it defines."""
+        return self.target.tensor
+
+    @property
+    def is_initial(self) -> bool:
+        """True if it sets a fixed coordinate, such as RM[0,p] = -inf."""
+        return any(affine(index).variables == () for index in self.target.indices)
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """Index variables of the left side, in order."""
+        return tuple(v for index in self.target.indices for v in variables_in(index))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Every index variable: the left side's first, then by first use."""
+        where = () if self.where is None else variables_in(self.where)
+        return tuple(dict.fromkeys((*self.left, *variables_in(self.map), *where, *self.over)))
+
+    @property
+    def reads(self) -> tuple[Access, ...]:
+        """Accesses of the right side and the filter, left to right."""
+        return accesses(self.map) + accesses(self.where)
+
+    @property
+    def source(self) -> Source:
+        """Where it was written."""
+        return Source(self.line.file, self.line.number, self.line.indent + 1)
+
+    def __str__(self) -> str:
+        """Print as one line of a cascade."""
+        text = to_text(self.map)
+        if self.op is not None and not self.is_implicit:
+            text = f"{self.op}[{','.join(self.over)}]({text})"
+        tail = f" where {self.where}" if self.where is not None else ""
+        return f"{self.target} = {text}{tail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """A legal cascade: Einsums, the ranks and tensors they speak of, parameters and defaults."""
+
+    name: str
+    einsums: tuple[Einsum, ...]
+    tensors: tuple[Tensor, ...]
+    # Rank of every index variable in use, and the parts of every split rank, outermost first.
+    variables: tuple[tuple[str, str], ...]
+    splits: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    # Parameters in order of use; None: a symbol in analysis, an argument of evaluate.
+    parameters: tuple[tuple[str, float | None], ...] = ()
+    # Sizes to use for ranks that nothing else determines.
+    default_sizes: tuple[tuple[str, int], ...] = ()
+    # Tensors whose inputs/outputs the text declares, so that printing keeps them.
+    declared_inputs: tuple[Access, ...] = ()
+    declared_outputs: tuple[str, ...] = ()
+    description: str = field(default="", compare=False)
+    paper: str = field(default="", compare=False)
+
+    @property
+    def ranks(self) -> tuple[str, ...]:
+        """Every rank, whole ranks and parts of splits, by first use."""
+        names = [rank for _, rank in self.variables]
+        names += [dim.rank for tensor in self.tensors for dim in tensor.dims if dim.rank]
+        for whole, parts in self.splits:
+            names += [*parts, whole]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the input tensors."""
+        return tuple(tensor.name for tensor in self.tensors if tensor.role == "input")
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the output tensors."""
+        return tuple(tensor.name for tensor in self.tensors if tensor.role == "output")
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a tensor by name; KeyError if there is none (a bug of the caller)."""
+        return next(t for t in self.tensors if t.name == name)
+
+    def rank_of(self, variable: str) -> str:
+        """Return the rank that a variable ranges over."""
+        return dict(self.variables).get(variable, variable.upper())
+
+    def parts_of(self, rank: str) -> tuple[str, ...]:
+        """Return the parts of a split rank, outermost first, or the rank itself."""
+        return dict(self.splits).get(rank, (rank,))
+
+    def whole_of(self, rank: str) -> str:
+        """Return the rank of which this is a part, or the rank itself."""
+        return next((whole for whole, parts in self.splits if rank in parts), rank)
+
+    def defining(self, tensor: str) -> tuple[Einsum, ...]:
+        """The Einsums that define a tensor; none for an input."""
+        return tuple(einsum for einsum in self.einsums if einsum.name == tensor)
+
+    def __str__(self) -> str:
+        """Print the text that parses to this cascade."""
+        lines = [f"rank {whole} = {'*'.join(parts)}" for whole, parts in self.splits]
+        by_rank: dict[str, list[str]] = {}
+        for variable, rank in self.variables:
+            if variable.upper() != rank:
+                by_rank.setdefault(rank, []).append(variable)
+        lines += [f"var {', '.join(names)} in {rank}" for rank, names in by_rank.items()]
+        if self.declared_inputs:
+            lines.append("input " + ", ".join(str(access) for access in self.declared_inputs))
+        if self.declared_outputs:
+            lines.append("output " + ", ".join(self.declared_outputs))
+        lines += [f"param {n} = {v!r}" for n, v in self.parameters if v is not None]
+        return "\n".join([*lines, *(str(einsum) for einsum in self.einsums)])
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Sizes of ranks (batch ranks B and H included), under the name of a model."""
+
+    name: str
+    sizes: tuple[tuple[str, int], ...]
+    paper: str = field(default="", compare=False)
+
+    def size(self, rank: str, default: int | None = None) -> int:
+        """Return the size of a rank; CascadeError if it has none and there is no default."""
+        found = dict(self.sizes).get(rank, default)
+        if found is None:
+            known = ", ".join(f"{name}={size}" for name, size in self.sizes)
+            raise CascadeError(
+                f"the size of rank {rank} is not set; known: {known or 'none'}; "
+                f"give it with --set {rank}=... or workload({self.name!r}, {rank}=...)"
+            )
+        return found
+
+    def __str__(self) -> str:
+        """Print as `bert: B=64 H=12 ...`."""
+        return f"{self.name}: " + " ".join(f"{rank}={size}" for rank, size in self.sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """An index as variables with coefficients plus an offset: `p1*P0 + w - W//2`.
+
+    Coefficients and the offset are expressions over shapes; `step` is the offset where it is an
+    integer, else None. `is_gather` marks an index that reads a tensor.
+    """
+
+    variables: tuple[str, ...]
+    step: int | None
+    is_plain: bool
+    is_gather: bool
+
+
+def affine(index: Expr) -> Affine:
+    """Classify an index: `m` is plain, `m+1` plain with a step, `0` or `M1` without variables."""
+    names = variables_in(index)
+    gather = any(isinstance(node, Access) for node in walk(index))
+    match index:
+        case Name(name=name) if VARIABLE.match(name):
+            return Affine(names, 0, True, False)
+        case Number(value=value):
+            return Affine((), int(value), False, False)
+        case Apply(operator="add" | "sub" as op, arguments=(Name(name=v), Number(value=c))) if (
+            VARIABLE.match(v)
+        ):
+            return Affine(names, int(c) if op == "add" else -int(c), True, False)
+        case Apply(operator="add", arguments=(Number(value=c), Name(name=v))) if VARIABLE.match(v):
+            return Affine(names, int(c), True, False)
+    return Affine(names, None, False, gather)
+
+
+def variables_in(expr: Expr | Condition) -> tuple[str, ...]:
+    """Index variables of an expression by first use, those inside gathers included."""
+    names = (node.name for node in walk(expr) if isinstance(node, Name))
+    return tuple(dict.fromkeys(name for name in names if VARIABLE.match(name)))
+
+
+def is_product(expr: Expr) -> bool:
+    """True if an expression is a product or quotient of accesses and constants.
+
+    Only such a map may be summed without saying so; the sum inside any other map is ambiguous.
+    """
+    match expr:
+        case Apply(operator="mul" | "div", arguments=arguments):
+            return all(is_product(argument) for argument in arguments)
+        case Apply(operator="neg", arguments=(argument,)):
+            return is_product(argument)
+        case Access():
+            return True
+    # A constant may be any arithmetic without accesses and variables: sqrt(E), 2*eps.
+    return not accesses(expr) and not variables_in(expr)
+
+
+def workload_from(name: str, sizes: Mapping[str, int], paper: str = "") -> Workload:
+    """Make a Workload; CascadeError unless every size is a positive integer of a rank name."""
+    bad = [
+        f"{rank}={size}"
+        for rank, size in sizes.items()
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1 or not rank[:1].isupper()
+    ]
+    if bad:
+        raise CascadeError(
+            f"sizes are positive integers of ranks (M=4096), not {', '.join(bad)} in {name}"
+        )
+    return Workload(name, tuple(sizes.items()), paper)

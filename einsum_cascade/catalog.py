@@ -1,0 +1,166 @@
+"""Shipped cascades and models, and files of the user's own: one folder listing is the registry.
+
+A name without a path separator or a `.yaml` ending is a shipped one; anything else is a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from einsum_cascade.cascade import Cascade, Workload, workload_from
+from einsum_cascade.documents import Document, block_place, read_document, validate
+from einsum_cascade.errors import CascadeError, Problem, Source, SourceError, legal_words
+from einsum_cascade.legality import parse
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+FOLDERS = {"cascades": "cascades", "models": "models"}
+
+
+def folder(package: str, inside: str, error: type[SourceError]) -> Path:
+    """Return a folder of data that travels with a package, also from an editable install."""
+    try:
+        found = Path(str(resources.files(package))) / inside
+    except ModuleNotFoundError:
+        found = Path("missing")
+    if not found.is_dir():
+        raise error(f"the data of {package} is not installed; run: pip install -e .")
+    return found
+
+
+def find(
+    name: str, where: Path, what: str, error: type[SourceError], *, extra: tuple[str, ...] = ()
+) -> Path:
+    """Return the file of a shipped name or a path; raises `error` naming what is known."""
+    if name.endswith((".yaml", ".yml")) or "/" in name or "\\" in name:
+        path = Path(name)
+        if not path.is_file():
+            hint = "a shipped one goes by its bare name: " + ", ".join(listing(where)[:8])
+            raise error(Problem(Source(name), f"no such {what} file", hint=hint))
+        return path
+    path = where / f"{name}.yaml"
+    if not path.is_file():
+        hint = legal_words(name, [*listing(where), *extra], f"shipped {what}s")
+        if Path(name).is_file():
+            hint = f"to read the file write ./{name}"
+        raise error(Problem(Source(what), f"unknown {what} '{name}'", hint=hint))
+    return path
+
+
+def listing(where: Path) -> list[str]:
+    """Names of the YAML files in a folder, sorted."""
+    return sorted(path.stem for path in where.glob("*.yaml"))
+
+
+def names(kind: str) -> list[str]:
+    """Return the shipped names of a kind, "cascades" or "models"."""
+    if kind not in FOLDERS:
+        raise CascadeError(f"unknown kind '{kind}'; {legal_words(kind, FOLDERS, 'known kinds')}")
+    return listing(folder("einsum_cascade.workloads", FOLDERS[kind], CascadeError))
+
+
+def load(name: str) -> Cascade:
+    """Read a cascade by shipped name or path to a YAML file.
+
+    Raises:
+        CascadeError: with file, line and column for every mistake in the file.
+    """
+    where = folder("einsum_cascade.workloads", "cascades", CascadeError)
+    return _load(find(str(name), where, "cascade", CascadeError))
+
+
+def _load(path: Path) -> Cascade:
+    return cascade_from(read_document(path, CascadeError))
+
+
+@cache
+def cascade_model() -> type[BaseModel]:
+    """Return the pydantic model of a cascade file."""
+    from pydantic import BaseModel, ConfigDict, Field
+
+    class CascadeFile(BaseModel):
+        """A cascade: Einsums, one a line, with a name and where they come from."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+
+        name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="what reports call it")
+        description: str = Field(default="", description="what it computes, in one sentence")
+        source: str = Field(default="", description="paper or page it comes from")
+        sizes: dict[str, int] = Field(
+            default_factory=dict, description="sizes for ranks that nothing else determines"
+        )
+        cascade: str = Field(description="the Einsums, one a line")
+
+    return CascadeFile
+
+
+@cache
+def workload_model() -> type[BaseModel]:
+    """Return the pydantic model of a model file."""
+    from pydantic import BaseModel, ConfigDict, Field
+
+    class WorkloadFile(BaseModel):
+        """Sizes of one attention layer of a model."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+
+        name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="what reports call it")
+        title: str = Field(default="", description="the model's name as papers write it")
+        description: str = ""
+        source: str = Field(description="where the sizes come from")
+        status: str = Field(default="published", pattern="^(published|derived|fitted|assumed)$")
+        sizes: dict[str, int] = Field(description="elements along each rank: B, H, E, F, ...")
+
+    return WorkloadFile
+
+
+def cascade_from(document: Document) -> Cascade:
+    """Turn a YAML document into a Cascade."""
+    data = validate(document, cascade_model(), CascadeError).model_dump()
+    line, indent = block_place(document, "cascade")
+    return parse(
+        data["cascade"],
+        data["name"],
+        file=document.file,
+        first_line=line,
+        indent=indent,
+        sizes=data["sizes"],
+        description=data["description"],
+        paper=data["source"],
+    )
+
+
+def workload_document(name: str) -> Document:
+    """Read the YAML of a model by shipped name or path."""
+    where = folder("einsum_cascade.workloads", "models", CascadeError)
+    return read_document(find(name, where, "model", CascadeError), CascadeError)
+
+
+def workload_from_document(document: Document, sizes: Mapping[str, int]) -> Workload:
+    """Turn a YAML document into a Workload, with sizes added or replaced."""
+    data = validate(document, workload_model(), CascadeError).model_dump()
+    for rank, size in data["sizes"].items():
+        if size < 1 or not rank[:1].isupper():
+            hint = "sizes read: B: 64, one for each rank"
+            message = f"{rank}: {size} is not a positive size of a rank"
+            raise CascadeError(document.problem(("sizes", rank), message, hint))
+    return workload_from(data["name"], {**data["sizes"], **sizes}, data["title"] or data["name"])
+
+
+def workload(model: str | None = None, **sizes: int) -> Workload:
+    """Return the sizes of a model (shipped name or path), with further or other sizes.
+
+    Without a model every size is given: `workload(M=8, P=4, E=4, F=4)`.
+
+    Example:
+        >>> workload("bert", M=4096, P=4096).size("H")
+        12
+    """
+    if model is None:
+        return workload_from("custom", sizes, "custom")
+    return workload_from_document(workload_document(model), sizes)

@@ -1,0 +1,209 @@
+"""YAML files that remember where everything stands, checked against a pydantic model.
+
+`read_document` gives plain data plus the place of every key and value; `validate` turns what
+pydantic says about the data into Problems with line, column and a suggestion. Both packages read
+all of their files through here. Duplicate keys, which YAML drops silently, are problems.
+
+Decision: PyYAML's node graph (`compose`) has the marks and its safe constructor the values, so no
+other parser is needed; libyaml's scanner is used where PyYAML was built with it, for speed.
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+
+from einsum_cascade.errors import Problem, Source, SourceError, legal_words
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
+
+Path_ = tuple[str | int, ...]
+Model = TypeVar("Model", bound="BaseModel")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Place and width of one node in a file; 1-based line and column."""
+
+    line: int
+    column: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A YAML mapping, its file name and lines, and the marks of its keys and values."""
+
+    file: str
+    data: dict[str, Any]
+    lines: tuple[str, ...]
+    values: dict[Path_, Mark]
+    keys: dict[Path_, Mark]
+
+    def problem(
+        self, path: Path_, message: str, hint: str = "", *, at_key: bool = False
+    ) -> Problem:
+        """Make a Problem at a path, or at its nearest parent that is written in the file."""
+        marks = self.keys if at_key else self.values
+        for end in range(len(path), -1, -1):
+            mark = marks.get(path[:end]) or self.values.get(path[:end])
+            if mark is not None:
+                text = self.lines[mark.line - 1] if mark.line <= len(self.lines) else ""
+                place = Source(self.file, mark.line, mark.column)
+                return Problem(place, message, text, mark.width, hint)
+        return Problem(Source(self.file, 1, 1), message, "", 1, hint)
+
+    def place(self, *path: str | int) -> Source:
+        """Return the place of a value, or of its nearest parent that is written."""
+        return self.problem(path, "").source
+
+
+def read_document(path: Path, error: type[SourceError]) -> Document:
+    """Read a YAML file that holds one mapping; raises `error` with places if it does not."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as reason:
+        raise error(
+            Problem(Source(str(path)), f"cannot read the file: {reason.strerror}")
+        ) from None
+    except UnicodeDecodeError as reason:
+        raise error(Problem(Source(str(path)), f"not UTF-8 text (byte {reason.start})")) from None
+    return read_text(text, str(path), error)
+
+
+def read_text(text: str, file: str, error: type[SourceError]) -> Document:
+    """Read YAML text that holds one mapping, as `read_document` does."""
+    lines = tuple(text.splitlines())
+    values: dict[Path_, Mark] = {}
+    keys: dict[Path_, Mark] = {}
+    problems: list[Problem] = []
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    def mark(node: yaml.Node) -> Mark:
+        start, end = node.start_mark, node.end_mark
+        one_line = end.line == start.line
+        width = end.column - start.column if one_line else len(lines[start.line]) - start.column
+        return Mark(start.line + 1, start.column + 1, max(1, width))
+
+    def collect(node: yaml.Node, path: Path_) -> None:
+        values[path] = mark(node)
+        if isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                collect(item, (*path, index))
+        if not isinstance(node, yaml.MappingNode):
+            return
+        for key_node, value_node in node.value:
+            child = (*path, str(key_node.value))
+            if child in keys:
+                place = mark(key_node)
+                what = f"the key '{key_node.value}' is repeated"
+                where = Source(file, place.line, place.column)
+                earlier = f"it stands in line {keys[child].line} already"
+                problems.append(Problem(where, what, lines[place.line - 1], place.width, earlier))
+            keys[child] = mark(key_node)
+            collect(value_node, child)
+
+    try:
+        loader = base(text)
+        try:
+            node = loader.get_single_node()
+            if not isinstance(node, yaml.MappingNode):
+                hint = "a file starts for example with: name: mine"
+                first = lines[0] if lines else ""
+                what = "the file must hold keys and values"
+                raise error(Problem(Source(file, 1, 1), what, first, max(1, len(first)), hint))
+            collect(node, ())
+            data = loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as reason:
+        at = reason.problem_mark or reason.context_mark
+        line, column = (at.line, at.column) if at else (0, 0)
+        text_line = lines[line] if line < len(lines) else ""
+        what = f"not YAML: {reason.problem or reason.context}"
+        place = Source(file, line + 1, column + 1)
+        raise error(Problem(place, what, text_line, 1, reason.note or "")) from None
+    except SourceError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as reason:
+        first_line = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+        raise error(Problem(Source(file, 1, 1), f"not YAML: {first_line}")) from None
+    if problems:
+        raise error(problems)
+    return Document(file, data, lines, values, keys)
+
+
+def validate(document: Document, model: type[Model], error: type[SourceError]) -> Model:
+    """Check a document against a pydantic model; raises `error` with a Problem for each finding."""
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as found:
+        details = found.errors(include_url=False)
+        raise error([_problem(document, model, detail) for detail in details]) from None
+
+
+def _problem(document: Document, model: type[BaseModel], detail: ErrorDetails) -> Problem:
+    path = tuple(detail["loc"])
+    last = str(path[-1]) if path else ""
+    legal = _legal_keys(model, path[:-1])
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        hint = legal_words(last, legal, "known keys")
+        return document.problem(path, f"unknown key '{last}'", hint, at_key=True)
+    if kind == "missing":
+        hint = "required here: " + ", ".join(legal)
+        return document.problem(path[:-1], f"the key '{last}' is missing", hint)
+    message = detail["msg"].removeprefix("Value error, ")
+    given = detail.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+    where = ".".join(str(part) for part in path)
+    return document.problem(path, f"{where}: {message[:1].lower()}{message[1:]}{shown}")
+
+
+def _legal_keys(model: type[BaseModel], path: Path_) -> list[str]:
+    """Field names of the model that stands at a path inside another model."""
+    from pydantic import BaseModel as Base
+
+    current: Any = model
+    for part in path:
+        if isinstance(current, type) and issubclass(current, Base):
+            found = current.model_fields.get(str(part))
+            current = found.annotation if found else None
+        else:
+            # A dict or a tuple: its last type argument is what it holds.
+            arguments = [a for a in typing.get_args(current) if a is not Ellipsis]
+            current = arguments[-1] if arguments else None
+        current = _model_in(current)
+    if isinstance(current, type) and issubclass(current, Base):
+        return [field.alias or name for name, field in current.model_fields.items()]
+    return []
+
+
+def _model_in(annotation: Any) -> Any:
+    """Strip None and Annotated from an annotation such as `Buffer | None`."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _model_in(typing.get_args(annotation)[0])
+    if origin in (dict, tuple, list) or origin is None:
+        return annotation
+    arguments = [a for a in typing.get_args(annotation) if a is not type(None)]
+    return _model_in(arguments[0]) if arguments else annotation
+
+
+def block_place(document: Document, key: str) -> tuple[int, int]:
+    """Return (line, indent) of the first line of a block text `key: |`; 1-based line."""
+    mark = document.values[(key,)]
+    header = document.lines[mark.line - 1][mark.column - 1 :].lstrip()
+    if not header.startswith(("|", ">")):
+        return mark.line, mark.column - 1 + header.startswith(("'", '"'))
+    body = document.lines[mark.line :]
+    indent = next((len(line) - len(line.lstrip(" ")) for line in body if line.strip()), 0)
+    return mark.line + 1, indent

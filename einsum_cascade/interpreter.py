@@ -1,0 +1,365 @@
+"""The naive interpreter: every Einsum as written, over its whole iteration space, in NumPy.
+
+This is the oracle, so it does nothing clever. An Einsum is evaluated at every point of the space
+of its variables by indexing each tensor with coordinate grids; recurrences run coordinate by
+coordinate. It needs memory for the whole space of the largest Einsum (in slices along one kept
+variable) and is meant for sizes up to a few thousand tokens.
+
+Emptiness: a point is empty if it reads an element that is outside an input's shape or empty
+itself, or if the filter excludes it. Reductions skip empty points. Where emptiness comes from the
+kept variables alone (a key behind the end, `where m <= p` on QK[m,p]), the element is empty too;
+where it comes from a reduced variable, a reduction of nothing is the operator's identity. Empty
+elements of an output are written as 0.
+
+Batches: leading extra axes of an array are batch axes. They are broadcast against each other, and
+an axis whose size divides the largest serves a group (grouped-query attention).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from einsum_cascade.array_shapes import array_ranks, batch_index, batch_shape, extents_of, readings
+from einsum_cascade.cascade import Cascade, Einsum, Tensor, affine, variables_in
+from einsum_cascade.errors import CascadeError, closest, legal_words
+from einsum_cascade.expressions import (
+    VARIABLE,
+    Access,
+    Apply,
+    Compare,
+    Condition,
+    Expr,
+    Logic,
+    Name,
+    Number,
+)
+from einsum_cascade.operators import COMPARISONS, OPERATORS, REDUCTIONS
+from einsum_cascade.ordering import Loop, Plan, plan
+
+Array = NDArray[Any]
+# Points of an iteration space evaluated at once; bounds memory to a few hundred MiB.
+SLICE_POINTS = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """A tensor's values and which of its elements are not empty."""
+
+    data: Array
+    present: Array
+    # Axes along which presence may differ; grows while the tensor is being written.
+    varying: set[int]
+
+
+def evaluate(
+    cascade: Cascade, *, sizes: Mapping[str, int] | None = None, **arrays: Any
+) -> dict[str, Array]:
+    """Compute a cascade's outputs the obvious way, in float64.
+
+    Args:
+        cascade: a legal cascade.
+        sizes: sizes of ranks that the arrays leave open (M0 of a split, k of a top-k).
+        **arrays: one array for each input, axes in the tensor's written rank order, a split rank
+            given whole (M) or split (M1, M0), any batch axes first; and one number for each
+            parameter without a value.
+
+    Returns:
+        One array for each output, batch axes first, axes in written rank order. A split rank of
+        an output stays split.
+
+    Raises:
+        CascadeError: an array or a parameter is missing or superfluous, or sizes disagree.
+
+    Example:
+        >>> from einsum_cascade.legality import parse
+        >>> out = evaluate(parse("Z = A[k]*B[k]"), A=[1, 2], B=[3, 4])
+        >>> float(out["Z"])
+        11.0
+    """
+    parameters = dict(cascade.parameters)
+    free = [name for name, value in parameters.items() if value is None]
+    _check_names(cascade, free, parameters, arrays)
+    for name in parameters:
+        if name in arrays:
+            parameters[name] = float(arrays.pop(name))
+    given = {name: np.asarray(arrays[name]) for name in cascade.inputs}
+    for name, array in given.items():
+        if array.dtype.kind not in "biuf":
+            raise CascadeError(f"{name} has dtype {array.dtype}; numbers are needed")
+    batch_axes, forms = readings(cascade, given, sizes or {})
+    extents = extents_of(cascade, given, forms, sizes or {})
+    batch = batch_shape(given, batch_axes)
+    steps = plan(cascade.einsums, dict(cascade.variables))
+    results: dict[str, list[Array]] = {name: [] for name in cascade.outputs}
+    for point in np.ndindex(*batch):
+        tensors = {}
+        for name, array in given.items():
+            part = array[batch_index(array.shape[: batch_axes[name]], batch, point)]
+            tensors[name] = _split(cascade, cascade.tensor(name), part, extents, forms[name])
+        _Run(cascade, extents, parameters, tensors).run(steps, {})
+        for name in cascade.outputs:
+            values = tensors[name]
+            results[name].append(np.where(values.present, values.data, 0.0))
+    return {name: np.stack(r).reshape((*batch, *r[0].shape)) for name, r in results.items()}
+
+
+def _check_names(
+    cascade: Cascade,
+    free: list[str],
+    parameters: Mapping[str, float | None],
+    arrays: Mapping[str, Any],
+) -> None:
+    legal = [*cascade.inputs, *parameters]
+    for name in arrays:
+        if name not in legal:
+            hint = legal_words(name, legal, "inputs and parameters")
+            raise CascadeError(f"{cascade.name} has no input '{name}'; {hint}")
+    missing = [name for name in [*cascade.inputs, *free] if name not in arrays]
+    if missing:
+        near = closest(missing[0], arrays)
+        also = f"; you gave '{near}'" if near else ""
+        raise CascadeError(f"{cascade.name} needs {', '.join(missing)}{also}")
+
+
+def _split(
+    cascade: Cascade, tensor: Tensor, array: Array, extents: Mapping[str, int], is_split: bool
+) -> _Values:
+    """Bring one array to the tensor's written ranks; a ragged last tile is padded with empty."""
+    data = np.asarray(array, dtype=np.float64)
+    present = np.ones(data.shape, dtype=bool)
+    varying: set[int] = set()
+    if not is_split:
+        for axis, rank in reversed(list(enumerate(array_ranks(cascade, tensor, False)))):
+            parts = cascade.parts_of(rank) if rank else ()
+            if rank not in tensor.ranks and len(parts) > 1:
+                shape = tuple(extents[part] for part in parts)
+                pad = [(0, 0)] * data.ndim
+                pad[axis] = (0, int(np.prod(shape)) - data.shape[axis])
+                full = (*data.shape[:axis], *shape, *data.shape[axis + 1 :])
+                data = np.pad(data, pad).reshape(full)
+                present = np.pad(present, pad).reshape(full)
+                varying |= {i for i, name in enumerate(tensor.ranks) if name in parts}
+    return _Values(data, present, varying)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One evaluation: extents and parameters, and the tensors computed so far (filled in)."""
+
+    cascade: Cascade
+    extents: Mapping[str, int]
+    parameters: Mapping[str, float | None]
+    tensors: dict[str, _Values]
+
+    def run(self, steps: Plan, fixed: Mapping[str, int]) -> None:
+        """Run a plan; `fixed` maps ranks of enclosing recurrences to their coordinate."""
+        for step in steps:
+            if isinstance(step, Loop):
+                coordinates = range(self.extents[step.rank])
+                for at in reversed(coordinates) if step.is_descending else coordinates:
+                    self.run(step.body, {**fixed, step.rank: at})
+            else:
+                self.einsum(step, fixed)
+
+    def einsum(self, einsum: Einsum, fixed: Mapping[str, int]) -> None:
+        """Evaluate one Einsum, in slices along its first free kept variable if it is large."""
+        rank_of = self.cascade.rank_of
+        ranges = {v: np.arange(self.extents[rank_of(v)]) for v in einsum.variables}
+        for variable in einsum.left:
+            if rank_of(variable) in fixed:
+                ranges[variable] = np.array([fixed[rank_of(variable)]])
+        target = self.target(einsum)
+        points = int(np.prod([len(r) for r in ranges.values()], dtype=object))
+        free = max(einsum.left, key=lambda v: len(ranges[v]), default=None)
+        if free is None or points <= SLICE_POINTS:
+            self.slice(einsum, ranges, target)
+            return
+        step = max(1, len(ranges[free]) * SLICE_POINTS // points)
+        for start in range(0, len(ranges[free]), step):
+            self.slice(einsum, {**ranges, free: ranges[free][start : start + step]}, target)
+
+    def target(self, einsum: Einsum) -> _Values:
+        """Return the tensor an Einsum writes, made empty when it is first written."""
+        if einsum.name not in self.tensors:
+            dims = self.cascade.tensor(einsum.name).dims
+            shape = tuple(
+                self.extents[dim.rank] + dim.extra
+                if dim.rank
+                else 1 + max(self.fixed_coordinates(einsum.name, axis))
+                for axis, dim in enumerate(dims)
+            )
+            self.tensors[einsum.name] = _Values(np.zeros(shape), np.zeros(shape, dtype=bool), set())
+        return self.tensors[einsum.name]
+
+    def fixed_coordinates(self, name: str, axis: int) -> list[int]:
+        """Coordinates that definitions of a tensor set along a rank that no variable fills."""
+        indices = [e.target.indices[axis] for e in self.cascade.defining(name)]
+        return [affine(i).step or 0 for i in indices]
+
+    def slice(self, einsum: Einsum, ranges: Mapping[str, Array], target: _Values) -> None:
+        """Evaluate an Einsum over the given coordinates of each variable."""
+        order = (*einsum.left, *(v for v in ranges if v not in einsum.left))
+        # A populated variable (k of a top-k) is written but not iterated over.
+        selects = einsum.op is not None and REDUCTIONS[einsum.op].selects
+        if selects:
+            inner = (*variables_in(einsum.map), *einsum.over)
+            order = tuple(v for v in order if v in inner)
+        grid = {v: ranges[v].reshape([-1 if w == v else 1 for w in order]) for v in order}
+        shape = tuple(len(ranges[v]) for v in order)
+        point = _Point(self, grid, set(einsum.over), np.ones(shape, dtype=bool))
+        values = np.broadcast_to(np.asarray(point.value(einsum.map), dtype=np.float64), shape)
+        if einsum.where is not None:
+            point.filter(einsum.where)
+        present = point.present
+        axes = tuple(order.index(v) for v in einsum.over)
+        left = {v: ranges[v] for v in einsum.left}
+        if selects:
+            values, present = _select(einsum, values, present, axes[0], len(left[_new(einsum)]))
+            kept = [v for v in order if v not in einsum.over]
+            lined = [*kept, _new(einsum)]
+            values = np.transpose(values, [lined.index(v) for v in einsum.left])
+            present = np.transpose(present, [lined.index(v) for v in einsum.left])
+        elif einsum.op is not None:
+            row = REDUCTIONS[einsum.op]
+            values = np.where(present, values, row.identity)
+            reducer: Any = {"add": np.add, "max": np.maximum, "min": np.minimum}.get(
+                row.combine, np.multiply
+            )
+            with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+                values = reducer.reduce(values, axis=axes) if axes else values
+            # Emptiness of kept variables does not vary along the reduced axes: any point tells.
+            present = np.asarray(np.broadcast_to(point.element, shape).any(axis=axes))
+        place = self.place(einsum, left)
+        for axis, variable in enumerate(_axes(einsum)):
+            if selects or variable in point.causes:
+                target.varying.add(axis)
+        target.data[place] = values
+        target.present[place] = present
+
+    def place(self, einsum: Einsum, left: Mapping[str, Array]) -> tuple[Any, ...]:
+        """Index arrays that say where the left side's points lie in the target."""
+        names = list(left)
+        grid = {v: left[v].reshape([-1 if w == v else 1 for w in names]) for v in names}
+        point = _Point(self, grid, set(), np.ones((), dtype=bool))
+        return tuple(
+            np.asarray(point.value(index), dtype=np.intp) for index in einsum.target.indices
+        )
+
+
+def _axes(einsum: Einsum) -> list[str | None]:
+    """The variable of each left index; None for a fixed coordinate."""
+    return [(variables_in(index) or (None,))[0] for index in einsum.target.indices]
+
+
+def _new(einsum: Einsum) -> str:
+    """The variable that a populate fills: on the left, but not on the right."""
+    return next(v for v in einsum.left if v not in variables_in(einsum.map))
+
+
+def _select(
+    einsum: Einsum, values: Array, present: Array, axis: int, count: int
+) -> tuple[Array, Array]:
+    """The `count` largest along an axis, best first, ties by coordinate; new axis last."""
+    ranked = np.where(present, values, -np.inf)
+    ranked = np.moveaxis(ranked, axis, -1)
+    here = np.moveaxis(present, axis, -1)
+    order = np.argsort(-ranked, axis=-1, kind="stable")
+    # Empty elements come last even behind a present -inf.
+    order = np.take_along_axis(
+        order, np.argsort(~np.take_along_axis(here, order, -1), axis=-1, kind="stable"), -1
+    )[..., :count]
+    result = order if einsum.op == "argtopk" else np.take_along_axis(ranked, order, -1)
+    chosen = np.take_along_axis(here, order, -1)
+    missing = count - result.shape[-1]
+    if missing > 0:
+        pad = [(0, 0)] * (result.ndim - 1) + [(0, missing)]
+        result, chosen = np.pad(result, pad), np.pad(chosen, pad)
+    return result.astype(np.float64), chosen
+
+
+@dataclass(slots=True)
+class _Point:
+    """All points of one slice at once: coordinate grids, and which points are not empty.
+
+    `present` is about points, `element` about what the kept variables alone say; `causes` are
+    the variables on which that depends.
+    """
+
+    run: _Run
+    grid: Mapping[str, Array]
+    reduced: set[str]
+    present: Array
+    element: Array = field(default_factory=lambda: np.ones((), dtype=bool))
+    causes: set[str] = field(default_factory=set)
+
+    def exclude(self, empty: Array, variables: set[str]) -> None:
+        """Empty the points where `empty` holds, which depends on `variables`."""
+        if not empty.any():
+            return
+        self.present = self.present & ~empty
+        if not variables & self.reduced:
+            self.element = self.element & ~empty
+            self.causes |= variables
+
+    def filter(self, condition: Condition) -> None:
+        """Exclude points by a filter; the terms of an `and` count one by one."""
+        if isinstance(condition, Logic) and condition.word == "and":
+            for term in condition.terms:
+                self.filter(term)
+        else:
+            self.exclude(~self.truth(condition), set(variables_in(condition)))
+
+    def value(self, expr: Expr) -> Any:
+        """Value of an expression at every point; marks points that read an empty element."""
+        match expr:
+            case Number(value=value):
+                return value
+            case Name(name=name) if VARIABLE.match(name):
+                return self.grid[name]
+            case Name(name=name):
+                return self.run.extents.get(name, self.run.parameters.get(name))
+            case Access():
+                return self.read(expr)
+            case Apply(operator=operator, arguments=arguments):
+                values = [np.asarray(self.value(argument)) for argument in arguments]
+                if operator == "pow":
+                    values[0] = values[0].astype(np.float64)
+                return OPERATORS[operator].apply(*values)
+        raise AssertionError(expr)
+
+    def read(self, access: Access) -> Array:
+        """Read a tensor at every point; what lies outside or is empty empties the point."""
+        source = self.run.tensors[access.tensor]
+        place = []
+        causes: set[str] = set()
+        for axis, (index, size) in enumerate(zip(access.indices, source.data.shape, strict=True)):
+            variables = set(variables_in(index))
+            at = np.asarray(self.value(index)).astype(np.intp)
+            self.exclude((at < 0) | (at >= size), variables)
+            place.append(np.clip(at, 0, max(0, size - 1)))
+            causes |= variables if axis in source.varying else set()
+        if 0 in source.data.shape:
+            # Nothing to read: every point is outside already.
+            return np.zeros(())
+        self.exclude(~source.present[tuple(place)], causes)
+        return np.asarray(source.data[tuple(place)])
+
+    def truth(self, condition: Condition) -> Array:
+        """Where a filter holds."""
+        match condition:
+            case Compare(symbol=symbol, left=left, right=right):
+                return np.asarray(COMPARISONS[symbol](self.value(left), self.value(right)))
+            case Logic(word="not", terms=(term,)):
+                return ~self.truth(term)
+            case Logic(word=word, terms=terms):
+                join = np.logical_and if word == "and" else np.logical_or
+                result = self.truth(terms[0])
+                for term in terms[1:]:
+                    result = join(result, self.truth(term))
+                return result
+        raise AssertionError(condition)

@@ -1,0 +1,326 @@
+"""The rules of the cascade language: one table of what is legal, and why a line is not.
+
+A rule is a function from a `Draft` (a cascade whose names are resolved but which is not yet known
+to be legal) to the problems it finds; RULES is the whole list, in the order in which later rules
+may rely on earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from einsum_cascade.cascade import Dim, Einsum, affine, variables_in
+from einsum_cascade.errors import Problem, legal_words
+from einsum_cascade.expressions import (
+    CAPITAL,
+    PARAMETER,
+    Apply,
+    Directive,
+    Expr,
+    Line,
+    Name,
+    Number,
+    Span,
+    Statement,
+    to_text,
+    walk,
+)
+from einsum_cascade.operators import REDUCTIONS
+
+
+@dataclass(slots=True)
+class Draft:
+    """A cascade while it is being read: the one mutable thing, gone when `parse` returns."""
+
+    statements: list[Statement]
+    directives: list[Directive]
+    ranks: dict[str, str] = field(default_factory=dict)  # variable -> rank
+    splits: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    parameters: dict[str, float | None] = field(default_factory=dict)
+    einsums: list[Einsum] = field(default_factory=list)
+    dims: dict[str, list[Dim]] = field(default_factory=dict)
+
+    def of(self, kind: str) -> Iterator[Directive]:
+        """The directives of a kind."""
+        return (d for d in self.directives if d.kind == kind)
+
+    @property
+    def defined(self) -> dict[str, list[Einsum]]:
+        """Every defined tensor with its definitions."""
+        found: dict[str, list[Einsum]] = {}
+        for einsum in self.einsums:
+            found.setdefault(einsum.name, []).append(einsum)
+        return found
+
+    @property
+    def all_ranks(self) -> tuple[str, ...]:
+        """Every rank that a variable, a tensor or a split names."""
+        names = [dim.rank for dims in self.dims.values() for dim in dims if dim.rank]
+        split = [name for whole, parts in self.splits.items() for name in (*parts, whole)]
+        return tuple(dict.fromkeys([*self.ranks.values(), *names, *split]))
+
+
+def problem_at(line: Line, span: Span, message: str, hint: str = "") -> Problem:
+    """Make a Problem that underlines a span of a line."""
+    return line.problem(message, span.start, span.end, hint)
+
+
+def nodes(einsum: Einsum) -> Iterator[Expr]:
+    """Every expression node of an Einsum."""
+    yield from walk(einsum.target)
+    yield from walk(einsum.map)
+    if einsum.where is not None:
+        yield from walk(einsum.where)
+
+
+def rule_left_side(draft: Draft) -> Iterator[Problem]:
+    """Left indices are variables, variables plus an integer, or fixed coordinates."""
+    for einsum in draft.einsums:
+        seen: set[str] = set()
+        for index in einsum.target.indices:
+            form = affine(index)
+            fixed = not form.variables and not form.is_gather
+            span = index.span
+            if not (form.is_plain or fixed) or (form.step or 0) < 0:
+                yield problem_at(
+                    einsum.line,
+                    span,
+                    f"'{to_text(index)}' is no legal index on the left side",
+                    "legal: a variable (m), a variable plus an integer (m+1), a coordinate (0)",
+                )
+            for variable in form.variables:
+                if variable in seen:
+                    yield problem_at(
+                        einsum.line,
+                        span,
+                        f"variable '{variable}' occurs twice on the left side",
+                        "a diagonal is written with a filter: T[m,n] = ... where m == n",
+                    )
+                seen.add(variable)
+
+
+def rule_index(draft: Draft) -> Iterator[Problem]:
+    """An index is arithmetic (+ - * //) over variables, shapes, integers and accesses."""
+    for einsum in draft.einsums:
+        for read in (einsum.target, *einsum.reads):
+            for index in read.indices:
+                for node in _index_nodes(index):
+                    number = isinstance(node, Number) and not isinstance(node.value, int)
+                    operator = isinstance(node, Apply) and node.operator not in (
+                        "add",
+                        "sub",
+                        "mul",
+                        "floordiv",
+                        "neg",
+                    )
+                    name = isinstance(node, Name) and PARAMETER.match(node.name)
+                    if number or operator or name:
+                        yield problem_at(
+                            einsum.line,
+                            node.span,
+                            f"'{to_text(node)}' is not legal in an index",
+                            "an index is whole-numbered: variables, shapes, integers, + - * //",
+                        )
+
+
+def _index_nodes(index: Expr) -> Iterator[Expr]:
+    """Nodes of an index without those inside a gathered access, which are its own indices."""
+    yield index
+    if isinstance(index, Apply):
+        for argument in index.arguments:
+            yield from _index_nodes(argument)
+
+
+def rule_arity(draft: Draft) -> Iterator[Problem]:
+    """Every access of a tensor has as many indices as the tensor has ranks."""
+    for einsum in draft.einsums:
+        for read in (einsum.target, *einsum.reads):
+            dims = draft.dims[read.tensor]
+            if len(read.indices) != len(dims):
+                ranks = ", ".join(dim.rank or "?" for dim in dims) or "none"
+                yield problem_at(
+                    einsum.line,
+                    read.span,
+                    f"{read.tensor} has {len(dims)} rank{'s'[: len(dims) != 1]}, "
+                    f"but {read} gives {len(read.indices)} "
+                    f"{'indices' if len(read.indices) != 1 else 'index'}",
+                    f"{read.tensor} has ranks {ranks}",
+                )
+
+
+def rule_ranks(draft: Draft) -> Iterator[Problem]:
+    """A plain index ranges over the rank that the tensor has in that place."""
+    for einsum in draft.einsums:
+        for read in (einsum.target, *einsum.reads):
+            dims = draft.dims[read.tensor]
+            for dim, index in zip(dims, read.indices, strict=False):
+                form = affine(index)
+                if not form.is_plain or dim.rank is None:
+                    continue
+                variable = form.variables[0]
+                if draft.ranks[variable] != dim.rank:
+                    known = [v for v, rank in draft.ranks.items() if rank == dim.rank]
+                    yield problem_at(
+                        einsum.line,
+                        index.span,
+                        f"unknown rank variable '{variable}' in {read}: {read.tensor} has rank "
+                        f"{dim.rank} there, but {variable} ranges over {draft.ranks[variable]}",
+                        f"{read.tensor} has ranks {', '.join(d.rank or '?' for d in dims)}; "
+                        f"did you mean '{known[0] if known else dim.rank.lower()}'? (two variables"
+                        f" share a rank with: var {variable} in {dim.rank})",
+                    )
+
+
+def rule_names(draft: Draft) -> Iterator[Problem]:
+    """Bare capitals are ranks or scalar tensors; bare variables are bound by an index."""
+    for einsum in draft.einsums:
+        for node in nodes(einsum):
+            if not isinstance(node, Name) or not CAPITAL.match(node.name):
+                continue
+            if node.name not in draft.all_ranks:
+                tensors = [*draft.dims, *draft.all_ranks]
+                is_tensor = node.name in draft.dims
+                yield problem_at(
+                    einsum.line,
+                    node.span,
+                    f"'{node.name}' is neither a rank nor a scalar tensor"
+                    + (": a tensor with ranks needs indices" if is_tensor else ""),
+                    legal_words(node.name, tensors, "known names")
+                    + f"; a scalar input is declared with: input {node.name}",
+                )
+
+
+def rule_reduction(draft: Draft) -> Iterator[Problem]:
+    """What is reduced is on the right and not on the left; what is left over must be reduced."""
+    for einsum in draft.einsums:
+        right = set(variables_in(einsum.map))
+        where = set() if einsum.where is None else set(variables_in(einsum.where))
+        for variable in einsum.over:
+            if variable in einsum.left or einsum.over.count(variable) > 1:
+                message = f"'{variable}' is reduced and also kept on the left side"
+                if einsum.over.count(variable) > 1:
+                    message = f"'{variable}' is reduced twice"
+                yield problem_at(einsum.line, einsum.map.span, message)
+            elif variable not in right:
+                yield problem_at(
+                    einsum.line,
+                    einsum.map.span,
+                    f"'{variable}' is reduced but does not occur in the expression",
+                    legal_words(variable, sorted(right - set(einsum.left)), "can be reduced"),
+                )
+        loose = sorted((right | where) - set(einsum.left) - set(einsum.over))
+        if loose:
+            names = ", ".join(loose)
+            message = f"'{names}' is on the right side only, and nothing says how it is reduced"
+            hint = (
+                f"write {einsum.target} = sum[{','.join(loose)}](...); only a product or quotient "
+                "of tensors is summed without saying so"
+            )
+            yield problem_at(einsum.line, einsum.map.span, message, hint)
+        selects = einsum.op is not None and REDUCTIONS[einsum.op].selects
+        new = [v for v in einsum.left if v not in right | where]
+        if selects and (len(new) != 1 or len(einsum.over) != 1):
+            yield problem_at(
+                einsum.line,
+                einsum.target.span,
+                f"{einsum.op} reduces one rank and fills one new rank",
+                f"write I[p,k] = {einsum.op}[m](S[p,m]): k is new, m is reduced",
+            )
+
+
+def rule_broadcast(draft: Draft) -> Iterator[Problem]:
+    """A left variable that the right side lacks must range over a rank known from elsewhere."""
+    read_ranks = {
+        dim.rank for name, dims in draft.dims.items() if name not in draft.defined for dim in dims
+    }
+    parts = {part for split in draft.splits.values() for part in split}
+    for einsum in draft.einsums:
+        if einsum.op is not None and REDUCTIONS[einsum.op].selects:
+            continue
+        bound = set(variables_in(einsum.map))
+        for index in einsum.target.indices:
+            for variable in variables_in(index):
+                rank = draft.ranks[variable]
+                step = affine(index).step
+                others = any(
+                    rank == draft.ranks[v] for e in draft.einsums for v in variables_in(e.map)
+                )
+                if variable in bound or step or rank in read_ranks | parts or others:
+                    continue
+                yield problem_at(
+                    einsum.line,
+                    index.span,
+                    f"nothing determines the extent of '{variable}' (rank {rank})",
+                    legal_words(variable, sorted(bound), "variables on the right"),
+                )
+
+
+def rule_definitions(draft: Draft) -> Iterator[Problem]:
+    """Several definitions of a tensor must not set the same element."""
+    for name, einsums in draft.defined.items():
+        for i, second in enumerate(einsums):
+            for first in einsums[:i]:
+                if len(first.target.indices) != len(second.target.indices):
+                    continue
+                pairs = zip(first.target.indices, second.target.indices, strict=True)
+                if not any(_apart(a, b) for a, b in pairs):
+                    yield problem_at(
+                        second.line,
+                        second.target.span,
+                        f"{name} is already defined in line {first.line.number}",
+                        "several definitions need disjoint left sides: RM[0,p] and RM[m1+1,p]",
+                    )
+
+
+def _apart(a: Expr, b: Expr) -> bool:
+    """True if two left indices can never be the same coordinate."""
+    left, right = affine(a), affine(b)
+    if not left.variables and not right.variables:
+        return to_text(a) != to_text(b)
+    for fixed, moving in ((left, right), (right, left)):
+        if not fixed.variables and moving.is_plain:
+            # A fixed shape (RM[M]) is beyond every variable of that rank; 0 is below m+1.
+            return fixed.step is None or fixed.step < (moving.step or 0)
+    return False
+
+
+def rule_directives(draft: Draft) -> Iterator[Problem]:
+    """Declared inputs are read and not defined; declared outputs are defined."""
+    read = {access.tensor for einsum in draft.einsums for access in einsum.reads}
+    for directive in draft.of("input"):
+        for access in directive.accesses:
+            if access.tensor in draft.defined:
+                line = draft.defined[access.tensor][0].line.number
+                message = f"{access.tensor} is an input, but line {line} defines it"
+                yield problem_at(directive.line, access.span, message)
+            elif access.tensor not in read:
+                hint = legal_words(access.tensor, sorted(read - set(draft.defined)), "inputs read")
+                yield problem_at(
+                    directive.line, access.span, f"{access.tensor} is never read", hint
+                )
+    for directive in draft.of("output"):
+        for name in directive.names:
+            if name.name not in draft.defined:
+                hint = legal_words(name.name, draft.defined, "defined tensors")
+                yield problem_at(directive.line, name.span, f"{name.name} is never defined", hint)
+    for directive in draft.of("rank"):
+        for name in directive.names[1:]:
+            if name.name not in draft.ranks.values():
+                used = legal_words(name.name, dict.fromkeys(draft.ranks.values()), "ranks in use")
+                yield problem_at(
+                    directive.line, name.span, f"no index ranges over {name.name}", used
+                )
+
+
+RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
+    rule_left_side,
+    rule_index,
+    rule_arity,
+    rule_ranks,
+    rule_names,
+    rule_reduction,
+    rule_broadcast,
+    rule_definitions,
+    rule_directives,
+)

@@ -1,0 +1,1 @@
+"""Tile mappings that ship, as YAML data; not a place for code."""

@@ -1,0 +1,1 @@
+"""Cascades and models that ship, as YAML data; not a place for code."""
