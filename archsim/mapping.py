@@ -1,0 +1,307 @@
+"""Mappings: how a cascade sits on an architecture, without a single hardware number.
+
+A mapping splits ranks into tiles, orders the loops over tiles, places every Einsum on an array
+with the variables that its axes unroll, and says what the buffer holds of each tensor. It may list
+phases (groups of Einsums between which tensors travel through the outer memory), tables of choices
+that an external search made, and the closed form that a paper publishes for it.
+
+Decision: the order of issue, with lags and interleaving, is a field of its own that arrives with
+the simulator; nothing here anticipates its form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsim.errors import ArchError
+from archsim.formulas import read_formula
+from archsim.quantities import parse_quantity
+from einsum_cascade.catalog import find, listing
+from einsum_cascade.documents import Document, read_document, validate
+from einsum_cascade.errors import Problem, Source
+from einsum_cascade.expressions import Expr
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+# Tile size "fit": the largest divisor with which everything held fits the buffer.
+FIT = "fit"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an Einsum runs: an array and, per axis, the variables unrolled over it.
+
+    `array` None means at load: the values change on their way in, for no slots. `pipelined` lists
+    groups of operators that issue as one.
+    """
+
+    array: str | None
+    axes: tuple[tuple[str, tuple[str, ...]], ...]
+    pipelined: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Rows of parameters found by somebody's search; the first two columns are the keys E and M."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[float, ...], ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedForm:
+    """A paper's closed form: cycles of each phase, and traffic in words where it is special.
+
+    `cycles` are formulas over the cycles of Einsums in one phase each; `read` and `write` are
+    formulas over ranks, tiles and choices, per tensor, for one head.
+    """
+
+    cycles: tuple[Expr, ...]
+    read: tuple[tuple[str, Expr], ...]
+    write: tuple[tuple[str, Expr], ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """How a cascade sits on an architecture."""
+
+    name: str
+    # Splits beyond the cascade's own, outermost part first.
+    partitions: tuple[tuple[str, tuple[str, ...]], ...]
+    # Size of a tile: a formula over sizes, choices, ROWS, COLS and LANES, or FIT.
+    tiles: tuple[tuple[str, Expr | str], ...]
+    loops: tuple[str, ...]
+    placements: tuple[tuple[str, Placement], ...]
+    # What the buffer holds of each tensor, by variables.
+    held: tuple[tuple[str, tuple[str, ...]], ...]
+    limit_bytes: int | None
+    phases: tuple[tuple[str, ...], ...]
+    # Tensors that pass through the outer memory although one phase makes and reads them.
+    spilled: tuple[tuple[str, Expr], ...]
+    refetch: tuple[tuple[str, Expr], ...]
+    choices: Choices | None
+    published: PublishedForm | None
+    description: str = field(default="", compare=False)
+    document: Document | None = field(default=None, compare=False, repr=False)
+
+    def place(self, *path: str | int) -> Source:
+        """Where a value stands in the file."""
+        return self.document.place(*path) if self.document else Source(self.name)
+
+    def problem(self, path: tuple[str | int, ...], message: str, hint: str = "") -> Problem:
+        """Make a Problem at a value of the file."""
+        if self.document is None:
+            return Problem(Source(self.name), message, hint=hint)
+        return self.document.problem(path, message, hint)
+
+    def __str__(self) -> str:
+        """Print as a table of placements with the tiling above it."""
+        lines = [f"{self.name}: " + ", ".join(f"{r} = {'*'.join(p)}" for r, p in self.partitions)]
+        lines.append("  loops " + " > ".join(self.loops) if self.loops else "  no loops")
+        for name, where in self.placements:
+            axes = ", ".join(f"{axis}: {'*'.join(v)}" for axis, v in where.axes)
+            lines.append(f"  {name:6} {where.array or 'at load':10} {axes}")
+        return "\n".join(lines)
+
+
+@cache
+def mapping_model() -> type[BaseModel]:
+    """Return the pydantic model of a mapping file."""
+    from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+    Variables = str | list[str]
+
+    class PlacementFile(BaseModel):
+        """Where an Einsum runs: `at: load`, or an array and what its axes unroll."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+        at: str | None = Field(default=None, pattern="^load$")
+        array: str | None = None
+        rows: Variables | None = None
+        cols: Variables | None = None
+        lanes: Variables | None = None
+        pipelined: list[list[str]] = Field(default_factory=list)
+
+        @model_validator(mode="after")
+        def one(self) -> PlacementFile:
+            if (self.at is None) == (self.array is None):
+                raise ValueError("give 'array: NAME', or 'at: load'")
+            return self
+
+    class LimitFile(BaseModel):
+        """How much of the buffer the tiling may use."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+        value: str
+        source: str = ""
+        status: str = Field(default="assumed", pattern="^(published|derived|fitted|assumed)$")
+        note: str = ""
+
+    class ChoicesFile(BaseModel):
+        """A table of parameters by head size E and number of keys M."""
+
+        model_config = ConfigDict(extra="forbid")
+        source: str
+        status: str = Field(default="published", pattern="^(published|derived|fitted|assumed)$")
+        note: str = ""
+        columns: list[str] = Field(min_length=3)
+        rows: list[list[int | float]] = Field(min_length=1)
+
+        @model_validator(mode="after")
+        def shape(self) -> ChoicesFile:
+            if self.columns[:2] != ["E", "M"]:
+                raise ValueError("the first two columns are the keys E and M")
+            if any(len(row) != len(self.columns) for row in self.rows):
+                raise ValueError(f"every row has {len(self.columns)} values")
+            return self
+
+    class TrafficFile(BaseModel):
+        """Words read and written per head, by tensor."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+        read: dict[str, str]
+        write: dict[str, str]
+
+    class PublishedFile(BaseModel):
+        """The closed form of a paper."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+        source: str
+        status: str = Field(default="published", pattern="^(published|derived|fitted|assumed)$")
+        cycles: str | list[str]
+        traffic: TrafficFile | None = None
+
+    class MappingFile(BaseModel):
+        """How a cascade sits on an architecture."""
+
+        model_config = ConfigDict(extra="forbid")
+        name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+        description: str = ""
+        source: str = ""
+        partition: dict[str, str] = Field(default_factory=dict)
+        tiles: dict[str, int | str] = Field(default_factory=dict)
+        loops: list[str] = Field(default_factory=list)
+        placement: dict[str, PlacementFile]
+        buffer: dict[str, list[str]] = Field(default_factory=dict)
+        buffer_limit: LimitFile | None = None
+        phases: list[list[str]] = Field(default_factory=list)
+        spilled: dict[str, str] = Field(default_factory=dict)
+        refetch: dict[str, str] = Field(default_factory=dict)
+        choices: ChoicesFile | None = None
+        published: PublishedFile | None = None
+
+    return MappingFile
+
+
+def mappings_folder() -> Path:
+    """Return the folder of shipped mappings."""
+    return Path(str(resources.files("archsim.mappings")))
+
+
+def names() -> list[str]:
+    """Return the shipped mappings."""
+    return listing(mappings_folder())
+
+
+def load_mapping(name: str | Mapping) -> Mapping:
+    """Read a mapping by shipped name or path; one that is given is returned as it is.
+
+    Raises:
+        ArchError: with file, line and column for every mistake in the file.
+    """
+    if isinstance(name, Mapping):
+        return name
+    path = find(str(name), mappings_folder(), "mapping", ArchError)
+    return mapping_from(read_document(path, ArchError))
+
+
+def mapping_from(document: Document) -> Mapping:
+    """Turn a YAML document into a Mapping."""
+    data = validate(document, mapping_model(), ArchError).model_dump()
+    problems: list[Problem] = []
+
+    def formula(text: object, *path: str | int) -> Expr:
+        return read_formula(str(text), document.place(*path))
+
+    def formulas(entries: dict[str, Any], *path: str) -> tuple[tuple[str, Expr], ...]:
+        return tuple((name, formula(text, *path, name)) for name, text in entries.items())
+
+    limit = None
+    if data["buffer_limit"]:
+        try:
+            limit = parse_quantity(data["buffer_limit"]["value"], "bytes")
+        except ValueError as error:
+            problems.append(document.problem(("buffer_limit", "value"), str(error)))
+    partitions = []
+    for rank, text in data["partition"].items():
+        parts = tuple(part.strip() for part in str(text).split("*"))
+        if len(parts) < 2 or not all(part[:1].isupper() and part.isalnum() for part in parts):
+            problems.append(
+                document.problem(
+                    ("partition", rank),
+                    f"'{text}' is no split of {rank}",
+                    f"write {rank}: {rank}1*{rank}0",
+                )
+            )
+        partitions.append((rank, parts))
+    if problems:
+        raise ArchError(problems)
+    published = data["published"]
+    form = None
+    if published is not None:
+        cycles = published["cycles"]
+        listed = [cycles] if isinstance(cycles, str) else cycles
+        traffic = published["traffic"] or {"read": {}, "write": {}}
+        form = PublishedForm(
+            tuple(formula(text, "published", "cycles") for text in listed),
+            formulas(traffic["read"], "published", "traffic", "read"),
+            formulas(traffic["write"], "published", "traffic", "write"),
+            published["source"],
+        )
+        if len(listed) != max(1, len(data["phases"])):
+            what = f"{len(listed)} formulas for {max(1, len(data['phases']))} phases"
+            raise ArchError(document.problem(("published", "cycles"), what))
+    choices = data["choices"]
+    return Mapping(
+        data["name"],
+        tuple(partitions),
+        tuple(
+            (rank, FIT if size == FIT else formula(size, "tiles", rank))
+            for rank, size in data["tiles"].items()
+        ),
+        tuple(data["loops"]),
+        tuple((name, _placement(entry)) for name, entry in data["placement"].items()),
+        tuple((name, tuple(variables)) for name, variables in data["buffer"].items()),
+        limit,
+        tuple(tuple(phase) for phase in data["phases"]),
+        formulas(data["spilled"], "spilled"),
+        formulas(data["refetch"], "refetch"),
+        Choices(
+            tuple(choices["columns"]),
+            tuple(tuple(row) for row in choices["rows"]),
+            choices["source"],
+        )
+        if choices
+        else None,
+        form,
+        data["description"],
+        document,
+    )
+
+
+def _placement(entry: dict[str, Any]) -> Placement:
+    axes = []
+    for axis in ("rows", "cols", "lanes"):
+        if entry[axis] is not None:
+            given = entry[axis]
+            axes.append((axis, (given,) if isinstance(given, str) else tuple(given)))
+    return Placement(
+        entry["array"], tuple(axes), tuple(tuple(group) for group in entry["pipelined"])
+    )

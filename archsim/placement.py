@@ -1,0 +1,346 @@
+"""A cascade placed on an architecture: slots, operations and traffic of every Einsum.
+
+This is arithmetic on the text of the cascade and the mapping, without time. An Einsum has a map
+operator count per point of its iteration space; the array's operator table turns operators into
+issue slots; variables unrolled over an axis of the array run side by side, all others one after
+the other. Traffic over the outer memory follows from what the buffer holds under the loop order:
+a tensor is read again for every loop outside its tile that does not index it, unless that loop
+lies inside all loops that do.
+
+Numbers are for one head (one point of the batch ranks B and H); `batch` says how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+
+from archsim.arch import Architecture, Array
+from archsim.errors import ArchError
+from archsim.formulas import ceil_div, compute
+from archsim.mapping import Mapping, Placement
+from archsim.tiling import Tiling, tile
+from einsum_cascade.cascade import Cascade, Einsum, Workload, variables_in
+from einsum_cascade.errors import Problem, legal_words
+from einsum_cascade.expressions import Access, Apply, Expr, accesses, walk
+from einsum_cascade.operators import REDUCTIONS
+
+# Ranks over which heads are independent; a cascade that names one has it as a rank of its own.
+BATCH_RANKS = ("B", "H")
+# Operators that a PE executes with the unit of another: a minimum is a maximum of negations.
+SAME_UNIT = {"neg": "sub", "relu": "max", "min": "max", "mul": "mac"}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one Einsum costs on its array, for one head."""
+
+    einsum: str
+    # None: at load, for no slots.
+    array: str | None
+    # Points of the iteration space, issue slots of the array, and busy PE-slots.
+    points: int
+    slots: int
+    busy: int
+    # Applications of each operator of the array's table, over all points.
+    operations: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A group of fused Einsums, and the words that cross the outer memory's boundary in it."""
+
+    work: tuple[Work, ...]
+    read: tuple[tuple[str, Fraction], ...]
+    write: tuple[tuple[str, Fraction], ...]
+
+    def slots_on(self, array: str) -> int:
+        """Issue slots that this phase needs of an array."""
+        return sum(work.slots for work in self.work if work.array == array)
+
+    @property
+    def words(self) -> Fraction:
+        """Words read and written."""
+        return sum((words for _, words in (*self.read, *self.write)), Fraction(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A cascade with a workload on an architecture through a mapping: no times yet."""
+
+    cascade: Cascade
+    workload: Workload
+    architecture: Architecture
+    mapping: Mapping
+    tiling: Tiling
+    batch: int
+    phases: tuple[Phase, ...]
+
+    @property
+    def work(self) -> tuple[Work, ...]:
+        """The work of all phases in order."""
+        return tuple(work for phase in self.phases for work in phase.work)
+
+
+def place(
+    cascade: Cascade, workload: Workload, architecture: Architecture, mapping: Mapping
+) -> Placed:
+    """Put a cascade on an architecture.
+
+    Raises:
+        ArchError: every Einsum that the mapping does not place, every name it uses that does not
+            exist, every operator that an array lacks; or a tile that does not fit.
+        CascadeError: the workload lacks the size of a rank.
+    """
+    problems = list(_check(cascade, architecture, mapping))
+    if problems:
+        raise ArchError(problems)
+    tiling = tile(cascade, workload, architecture, mapping)
+    where = dict(mapping.placements)
+    work: dict[str, list[Work]] = {}
+    for einsum in cascade.einsums:
+        if not einsum.is_initial:
+            one = _work(cascade, einsum, where[einsum.name], architecture, mapping, tiling)
+            work.setdefault(einsum.name, []).append(one)
+    groups = mapping.phases or (tuple(work),)
+    phases = tuple(_phase(cascade, mapping, tiling, groups, i, work) for i in range(len(groups)))
+    batch = prod(workload.size(rank, 1) for rank in BATCH_RANKS if rank not in cascade.ranks)
+    return Placed(cascade, workload, architecture, mapping, tiling, batch, phases)
+
+
+def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> Iterator[Problem]:
+    """Everything about the names in a mapping that does not fit cascade and architecture."""
+    defined = [einsum.name for einsum in cascade.einsums if not einsum.is_initial]
+    placed = dict(mapping.placements)
+    parts = {part for _, split in mapping.partitions for part in split}
+    variables = {v for v, _ in cascade.variables} | {part.lower() for part in parts}
+    for einsum in cascade.einsums:
+        gathers = any(accesses(index) for read in einsum.reads for index in read.indices)
+        if einsum.where is not None or gathers:
+            what = "has a filter" if einsum.where is not None else "gathers"
+            yield Problem(
+                einsum.source,
+                f"{einsum.name} {what}: how many of its points a mapping visits is not modelled",
+                " " * einsum.line.indent + einsum.line.text,
+                len(einsum.line.text),
+                "place a cascade without filters and gathers",
+            )
+    for name in dict.fromkeys(defined):
+        if name not in placed:
+            hint = f"add to placement: {name}: {{array: {architecture.arrays[0].name}, ...}}"
+            yield mapping.problem(
+                ("placement",),
+                f"{cascade.name} has an Einsum {name} that {mapping.name} does not place",
+                hint,
+            )
+    for name, where in mapping.placements:
+        at = ("placement", name)
+        if name not in defined:
+            hint = legal_words(name, defined, f"Einsums of {cascade.name}")
+            yield mapping.problem(at, f"{cascade.name} has no Einsum {name} to place", hint)
+            continue
+        if where.array is None:
+            continue
+        array = architecture.array(where.array)
+        if array is None:
+            known = [array.name for array in architecture.arrays]
+            hint = legal_words(where.array, known, f"arrays of {architecture.name}")
+            yield mapping.problem((*at, "array"), f"unknown array '{where.array}'", hint)
+            continue
+        if array.count != 1:
+            what = f"{architecture.name} has {array.count} of {array.name}; only one can be used"
+            yield mapping.problem((*at, "array"), what, "set its count to 1")
+        for axis, names in where.axes:
+            if axis not in dict(array.axes):
+                hint = legal_words(axis, dict(array.axes), f"axes of {array.name}")
+                yield mapping.problem((*at, axis), f"{array.name} has no {axis}", hint)
+            for variable in names:
+                if variable not in variables:
+                    hint = legal_words(variable, sorted(variables), "variables")
+                    yield mapping.problem((*at, axis), f"unknown variable '{variable}'", hint)
+        for einsum in cascade.defining(name):
+            for operator in operators(einsum, array):
+                if array.cost(operator) is None:
+                    known = [row.operator for row in array.operators]
+                    hint = legal_words(operator, known, f"operators of {array.name}")
+                    what = f"{array.name} of {architecture.name} cannot compute {operator}, "
+                    yield mapping.problem(at, what + f"which {einsum} needs", hint)
+    listed = [name for phase in mapping.phases for name in phase]
+    for name in (*defined, *listed) if mapping.phases else ():
+        if listed.count(name) != 1 or name not in defined:
+            yield mapping.problem(("phases",), f"every Einsum is in one phase, not so {name}")
+    for loop in mapping.loops:
+        if loop not in variables:
+            hint = legal_words(loop, sorted(variables), "variables")
+            yield mapping.problem(("loops",), f"unknown variable '{loop}' in the loops", hint)
+    tensors = [tensor.name for tensor in cascade.tensors]
+    for key, entries in (("buffer", mapping.held), ("spilled", mapping.spilled)):
+        for tensor, _ in entries:
+            if tensor not in tensors:
+                hint = legal_words(tensor, tensors, f"tensors of {cascade.name}")
+                yield mapping.problem((key, tensor), f"unknown tensor '{tensor}'", hint)
+
+
+def operators(einsum: Einsum, array: Array) -> dict[str, int]:
+    """Operators that one point of an Einsum applies, by the names of the array's table.
+
+    Arithmetic on constants is free. A sum of products is multiply-accumulate where the array has
+    it; otherwise the reduction counts as its own operator.
+    """
+    found: dict[str, int] = {}
+
+    def count(operator: str) -> None:
+        if array.cost(operator) is None and operator in SAME_UNIT:
+            operator = SAME_UNIT[operator]
+        found[operator] = found.get(operator, 0) + 1
+
+    def visit(expr: Expr, fused: bool) -> None:
+        if not isinstance(expr, Apply) or not _varies(expr):
+            return
+        if not fused:
+            count(expr.operator)
+        for argument in expr.arguments:
+            visit(argument, False)
+
+    product = isinstance(einsum.map, Apply) and einsum.map.operator == "mul"
+    fused = einsum.op == "sum" and product and _varies(einsum.map) and array.cost("mac") is not None
+    visit(einsum.map, fused)
+    if fused:
+        count("mac")
+    elif einsum.op is not None:
+        row = REDUCTIONS[einsum.op]
+        count(einsum.op if row.selects else row.combine)
+    return found
+
+
+def _varies(expr: Expr) -> bool:
+    """True if an expression depends on the point: it reads a tensor or an index variable."""
+    return any(isinstance(node, Access) for node in walk(expr)) or bool(variables_in(expr))
+
+
+def _work(
+    cascade: Cascade,
+    einsum: Einsum,
+    where: Placement,
+    architecture: Architecture,
+    mapping: Mapping,
+    tiling: Tiling,
+) -> Work:
+    extents = dict(tiling.extents)
+    ranks = [cascade.rank_of(variable) for variable in einsum.variables]
+    leaves = tuple(leaf for rank in ranks for leaf in tiling.leaves(rank))
+    points = _points(leaves, tiling)
+    array = architecture.array(where.array) if where.array else None
+    if array is None:
+        return Work(einsum.name, None, points, 0, 0, ())
+    spatial: set[str] = set()
+    folds = 1
+    for axis, variables in where.axes:
+        here = [rank for rank in map(cascade.rank_of, variables) if rank in leaves]
+        spatial |= set(here)
+        folds *= ceil_div(prod(extents[rank] for rank in here), dict(array.axes)[axis])
+    temporal = prod(extents[leaf] for leaf in leaves if leaf not in spatial)
+    counts = operators(einsum, array)
+    each = _slots(counts, array, where)
+    return Work(
+        einsum.name,
+        array.name,
+        points,
+        each * temporal * folds,
+        each * points,
+        tuple((operator, number * points) for operator, number in counts.items()),
+    )
+
+
+def _points(leaves: tuple[str, ...], tiling: Tiling) -> int:
+    """Points over some ranks: true sizes where a rank is there whole, ragged tiles included."""
+    extents = dict(tiling.extents)
+    left = set(leaves)
+    total = 1
+    for whole, parts in tiling.partitions:
+        if set(parts) <= left:
+            total *= extents[whole]
+            left -= set(parts)
+    return total * prod(extents[leaf] for leaf in left)
+
+
+def _slots(counts: dict[str, int], array: Array, where: Placement) -> int:
+    """Issue slots of one point: operators one after the other, pipelined groups as one."""
+    each = {}
+    for operator, number in counts.items():
+        row = array.cost(operator)
+        assert row is not None
+        each[operator] = number * row.slots
+    total = sum(each.values())
+    for group in where.pipelined:
+        here = [each[operator] for operator in group if operator in each]
+        if len(here) == len(group):
+            total += max(here) - sum(here)
+    return total
+
+
+def _phase(
+    cascade: Cascade,
+    mapping: Mapping,
+    tiling: Tiling,
+    groups: tuple[tuple[str, ...], ...],
+    index: int,
+    work: dict[str, list[Work]],
+) -> Phase:
+    """Collect one phase: its work, and what it reads from and writes to the outer memory."""
+    group = groups[index]
+    read: dict[str, Fraction] = {}
+    write: dict[str, Fraction] = {}
+    names = dict(tiling.names)
+    refetch = dict(mapping.refetch)
+    for einsum in cascade.einsums:
+        if einsum.name not in group:
+            continue
+        for access in einsum.reads:
+            tensor = cascade.tensor(access.tensor)
+            if tensor.name not in group and tensor.name not in read:
+                words = Fraction(_size(cascade, tiling, tensor.name))
+                words *= _fetches(cascade, mapping, tiling, tensor.name)
+                if tensor.name in refetch:
+                    at = mapping.place("refetch", tensor.name)
+                    words *= compute(refetch[tensor.name], names, at)
+                read[tensor.name] = words
+        later = any(
+            access.tensor == einsum.name
+            for other in cascade.einsums
+            for access in other.reads
+            if other.name not in group
+        )
+        if cascade.tensor(einsum.name).role == "output" or later:
+            write[einsum.name] = Fraction(_size(cascade, tiling, einsum.name))
+    for name, share in mapping.spilled:
+        if name in group:
+            part = compute(share, names, mapping.place("spilled", name))
+            words = part * _size(cascade, tiling, name)
+            read[name] = read.get(name, Fraction(0)) + words
+            write[name] = write.get(name, Fraction(0)) + words
+    return Phase(
+        tuple(one for name in group for one in work[name]),
+        tuple(read.items()),
+        tuple((name, words) for name, words in write.items() if words),
+    )
+
+
+def _size(cascade: Cascade, tiling: Tiling, name: str) -> int:
+    ranks = [rank for rank in cascade.tensor(name).ranks if rank]
+    return _points(tuple(leaf for rank in ranks for leaf in tiling.leaves(rank)), tiling)
+
+
+def _fetches(cascade: Cascade, mapping: Mapping, tiling: Tiling, name: str) -> int:
+    """How often each word of a tensor is read, given what the buffer holds of it."""
+    held = dict(mapping.held).get(name)
+    if held is None:
+        return 1
+    extents = dict(tiling.extents)
+    own = {leaf for rank in cascade.tensor(name).ranks if rank for leaf in tiling.leaves(rank)}
+    inside = {cascade.rank_of(variable) for variable in held}
+    outside = [rank for rank in map(cascade.rank_of, mapping.loops) if rank not in inside]
+    last = max((i for i, rank in enumerate(outside) if rank in own), default=-1)
+    return prod(extents[rank] for rank in outside[: last + 1] if rank not in own)

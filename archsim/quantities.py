@@ -1,0 +1,71 @@
+"""Quantities with units, as people write them: `16 MiB`, `400 GiB/s`, `940 MHz`.
+
+KiB, MiB, GiB are powers of 1024, kB, MB, GB powers of 1000. A bare number where a unit is due is an
+error, so that a bit cannot pass for a byte.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+# Units by dimension; everything is converted to the first one named in the comment.
+UNITS: dict[str, dict[str, int]] = {
+    "bytes": _BYTES,
+    "bytes/s": {f"{unit}/s": factor for unit, factor in _BYTES.items()},
+    "bits": {"bit": 1, "bits": 1, "B": 8},
+    "hertz": {"Hz": 1, "kHz": 10**3, "MHz": 10**6, "GHz": 10**9},
+    "nanoseconds": {"ns": 1, "us": 10**3, "ms": 10**6},
+}
+_FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z/]+)\Z")
+
+
+def parse_quantity(text: object, dimension: str) -> int:
+    """Return a quantity as a whole number of the dimension's base unit.
+
+    Args:
+        text: what the user wrote, such as "16 MiB".
+        dimension: a key of UNITS.
+
+    Raises:
+        ValueError: no unit, a unit of another dimension, or not a whole number of base units.
+
+    Example:
+        >>> parse_quantity("16 MiB", "bytes")
+        16777216
+    """
+    units = UNITS[dimension]
+    legal = ", ".join(units)
+    example = next(iter(units))
+    if not isinstance(text, str):
+        raise ValueError(f"a unit is due here ({legal}): write for example '{text} {example}'")
+    found = _FORM.match(text.strip())
+    if found is None:
+        raise ValueError(f"not a number with a unit; legal units: {legal}")
+    number, unit = found.groups()
+    if unit not in units:
+        same = [known for known in units if known.lower() == unit.lower()]
+        hint = f"; did you mean '{same[0]}'?" if same else ""
+        raise ValueError(f"unknown unit '{unit}'; legal units: {legal}{hint}")
+    amount = Fraction(number) * units[unit]
+    if amount.denominator != 1 or amount < 0:
+        raise ValueError(f"{text} is not a whole number of {dimension}")
+    return int(amount)
+
+
+def show_bytes(amount: float) -> str:
+    """Write a number of bytes for people: `16.0 MiB`."""
+    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if amount >= factor:
+            return f"{amount / factor:.4g} {unit}"
+    return f"{amount:.4g} B"
+
+
+def show_seconds(seconds: float) -> str:
+    """Write a duration for people: `214.2 ms`."""
+    for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= factor:
+            return f"{seconds / factor:.4g} {unit}"
+    return f"{seconds / 1e-9:.4g} ns"
