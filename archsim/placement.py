@@ -228,30 +228,52 @@ def _work(
     mapping: Mapping,
     tiling: Tiling,
 ) -> Work:
-    extents = dict(tiling.extents)
     ranks = [cascade.rank_of(variable) for variable in einsum.variables]
     leaves = tuple(leaf for rank in ranks for leaf in tiling.leaves(rank))
     points = _points(leaves, tiling)
     array = architecture.array(where.array) if where.array else None
     if array is None:
         return Work(einsum.name, None, points, 0, 0, ())
-    spatial: set[str] = set()
-    folds = 1
-    for axis, variables in where.axes:
-        here = [rank for rank in map(cascade.rank_of, variables) if rank in leaves]
-        spatial |= set(here)
-        folds *= ceil_div(prod(extents[rank] for rank in here), dict(array.axes)[axis])
-    temporal = prod(extents[leaf] for leaf in leaves if leaf not in spatial)
+    axes = [
+        (dict(array.axes)[axis], [cascade.rank_of(variable) for variable in variables])
+        for axis, variables in where.axes
+    ]
+    spatial = {rank for _, ranks in axes for rank in ranks}
+    steps = 0
+    for number, extents in _tiles(leaves, tiling):
+        folds = prod(
+            ceil_div(prod(extents[rank] for rank in ranks if rank in extents), size)
+            for size, ranks in axes
+        )
+        steps += number * folds * prod(e for leaf, e in extents.items() if leaf not in spatial)
     counts = operators(einsum, array)
     each = _slots(counts, array, where)
     return Work(
         einsum.name,
         array.name,
         points,
-        each * temporal * folds,
+        each * steps,
         each * points,
         tuple((operator, number * points) for operator, number in counts.items()),
     )
+
+
+def _tiles(leaves: tuple[str, ...], tiling: Tiling) -> list[tuple[int, dict[str, int]]]:
+    """Kinds of tiles, each with how many there are and its extents: full ones and ragged ends."""
+    extents = dict(tiling.extents)
+    kinds: list[tuple[int, dict[str, int]]] = [(1, {leaf: extents[leaf] for leaf in leaves})]
+    for whole, parts in tiling.partitions:
+        if set(parts) <= set(leaves):
+            full, rest = divmod(extents[whole], extents[parts[-1]])
+            ends = [(full, extents[parts[-1]])] if full else []
+            ends += [(1, rest)] if rest else []
+            outer = dict.fromkeys(parts[:-1], 1)
+            kinds = [
+                (number * count, {**kind, **outer, parts[-1]: size})
+                for number, kind in kinds
+                for count, size in ends
+            ]
+    return kinds
 
 
 def _points(leaves: tuple[str, ...], tiling: Tiling) -> int:

@@ -196,7 +196,8 @@ class Workload:
 
     name: str
     sizes: tuple[tuple[str, int], ...]
-    paper: str = field(default="", compare=False)
+    # The model's name as papers write it.
+    title: str = field(default="", compare=False)
 
     def size(self, rank: str, default: int | None = None) -> int:
         """Return the size of a rank; CascadeError if it has none and there is no default."""
@@ -235,14 +236,16 @@ def affine(index: Expr) -> Affine:
     match index:
         case Name(name=name) if VARIABLE.match(name):
             return Affine(names, 0, True, False)
-        case Number(value=value):
-            return Affine((), int(value), False, False)
-        case Apply(operator="add" | "sub" as op, arguments=(Name(name=v), Number(value=c))) if (
+        case Number(value=int() as value):
+            return Affine((), value, False, False)
+        case Apply(
+            operator="add" | "sub" as op, arguments=(Name(name=v), Number(value=int() as c))
+        ) if VARIABLE.match(v):
+            return Affine(names, c if op == "add" else -c, True, False)
+        case Apply(operator="add", arguments=(Number(value=int() as c), Name(name=v))) if (
             VARIABLE.match(v)
         ):
-            return Affine(names, int(c) if op == "add" else -int(c), True, False)
-        case Apply(operator="add", arguments=(Number(value=c), Name(name=v))) if VARIABLE.match(v):
-            return Affine(names, int(c), True, False)
+            return Affine(names, c, True, False)
     return Affine(names, None, False, gather)
 
 
@@ -268,7 +271,7 @@ def is_product(expr: Expr) -> bool:
     return not accesses(expr) and not variables_in(expr)
 
 
-def workload_from(name: str, sizes: Mapping[str, int], paper: str = "") -> Workload:
+def workload_from(name: str, sizes: Mapping[str, int], title: str = "") -> Workload:
     """Make a Workload; CascadeError unless every size is a positive integer of a rank name."""
     bad = [
         f"{rank}={size}"
@@ -279,4 +282,4 @@ def workload_from(name: str, sizes: Mapping[str, int], paper: str = "") -> Workl
         raise CascadeError(
             f"sizes are positive integers of ranks (M=4096), not {', '.join(bad)} in {name}"
         )
-    return Workload(name, tuple(sizes.items()), paper)
+    return Workload(name, tuple(sizes.items()), title)

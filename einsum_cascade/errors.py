@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAX_PROBLEMS = 10
+# Longest line shown whole; of a longer one the part around the mistake is shown.
+MAX_SHOWN = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,27 @@ class Problem:
         """Print place and message, the line with carets, and the hint."""
         lines = [f"{self.source}: {self.message}"]
         if self.text.strip():
-            lines.append("    " + self.text)
+            text, start, width = _excerpt(self.text, max(0, self.source.column - 1), self.width)
+            lines.append("    " + text)
             if self.source.column:
-                lines.append("    " + " " * (self.source.column - 1) + "^" * max(1, self.width))
+                lines.append("    " + " " * start + "^" * width)
         if self.hint:
             lines.append("  " + self.hint)
         return "\n".join(lines)
+
+
+def _excerpt(text: str, start: int, width: int) -> tuple[str, int, int]:
+    """Return a line fit for a terminal, and where in it the carets start and how many."""
+    # One blank for a tab or a control character keeps the carets below what they mark.
+    text = "".join(c if c.isprintable() else " " for c in text)
+    first = 0
+    if len(text) > MAX_SHOWN:
+        first = max(0, start - MAX_SHOWN // 2)
+        head, tail = "..." if first else "", "..." if first + MAX_SHOWN < len(text) else ""
+        text = head + text[first : first + MAX_SHOWN] + tail
+        width = min(width, first + MAX_SHOWN - start)
+        first -= len(head)
+    return text, start - first, max(1, width)
 
 
 class SourceError(ValueError):

@@ -17,11 +17,12 @@ summed, whether a read is legal) is not decided here but in `cascade`.
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 import warnings
 from dataclasses import dataclass
 
-from einsum_cascade.errors import CascadeError, legal_words
+from einsum_cascade.errors import CascadeError, Problem, legal_words
 from einsum_cascade.expressions import (
     CAPITAL,
     PARAMETER,
@@ -42,6 +43,9 @@ from einsum_cascade.expressions import (
 from einsum_cascade.operators import COMPARISONS, FUNCTIONS, OPERATORS, REDUCTIONS
 
 DIRECTIVES = ("rank", "var", "input", "output", "param")
+# Levels of nesting, above which every walk over an expression might exceed Python's stack.
+MAX_DEPTH = 100
+MAX_DIGITS = 300
 # A filter's `where` follows an operand; the keyword is never the name of a function here.
 _WHERE = re.compile(r"(?<=[\w\])])\s+where\b")
 
@@ -84,10 +88,18 @@ class _Reader:
         span = self.span(node)
         return CascadeError(self.line.problem(message, span.start, span.end, hint))
 
+    def written(self, node: ast.expr) -> str:
+        """The text of a node as it was written, cut short if it is long."""
+        span = self.span(node)
+        text = self.line.text[span.start : span.end]
+        return text if len(text) <= 40 else text[:37] + "..."
+
     def expression(self, node: ast.expr) -> Expr:
         span = self.span(node)
         match node:
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+                if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
+                    raise self.fail(node, "this number is too large", "write inf for infinity")
                 return Number(value, span)
             case ast.Name(id="inf"):
                 return Number(float("inf"), span)
@@ -105,22 +117,35 @@ class _Reader:
                 )
             case ast.Call(func=ast.Name(id=name)):
                 return self.call(node, name, span)
-            case ast.Call(func=ast.Subscript(value=ast.Name(id=name))) if name in REDUCTIONS:
+            case ast.Call(func=ast.Subscript(value=ast.Name(id=name) as head)):
+                if name not in REDUCTIONS:
+                    hint = legal_words(name, REDUCTIONS, "known reductions")
+                    raise self.fail(head, f"unknown reduction '{name}'", hint)
                 raise self.fail(
                     node,
                     f"{name}[...] must enclose the whole right side",
                     "give the inner reduction an Einsum of its own and use its name here",
                 )
+            case ast.Subscript(value=ast.Name(id=name) as head):
+                hint = "the name of a tensor starts with a capital: K[e,m]"
+                raise self.fail(head, f"'{name}' is no tensor", hint)
+            case ast.Subscript(value=ast.Subscript()):
+                hint = "write all indices of a tensor in one pair of brackets: K[e,m]"
+                raise self.fail(node, f"'{self.written(node)}' indexes a tensor twice", hint)
+            case ast.Compare():
+                hint = "a filter follows the expression: Z = A[k] where k < 3"
+                raise self.fail(node, "a comparison is legal in a filter only", hint)
         raise self.fail(
             node,
-            f"'{ast.unparse(node)}' is not part of the language",
+            f"'{self.written(node)}' is not part of the language",
             "legal: + - * / // **, accesses such as K[e,m], numbers, parameters, "
             + ", ".join(FUNCTIONS),
         )
 
     def name(self, node: ast.expr, name: str, span: Span) -> Name:
         if name in FUNCTIONS or name in REDUCTIONS:
-            raise self.fail(node, f"'{name}' is an operator and needs arguments, {name}(...)")
+            hint = f"write {name}(...)" if name in FUNCTIONS else f"write {name}[m](...)"
+            raise self.fail(node, f"'{name}' is an operator and needs arguments", hint)
         if not (VARIABLE.match(name) or CAPITAL.match(name) or PARAMETER.match(name)):
             raise self.fail(
                 node,
@@ -143,12 +168,13 @@ class _Reader:
                 message = f"{name}(...) does not say what it reduces"
                 raise self.fail(node, message, f"write {name}[m](...) to reduce over m")
             hint = legal_words(name, (*FUNCTIONS, *REDUCTIONS), "known functions")
-            raise self.fail(node, f"unknown function '{name}'", hint)
-        if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
-            raise self.fail(node, f"{name} takes plain arguments only")
+            raise self.fail(node.func, f"unknown function '{name}'", hint)
         arity = OPERATORS[name].arity
+        hint = f"write {name}({', '.join('xyz'[:arity])})"
+        if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
+            raise self.fail(node, f"{name} takes plain arguments only", hint)
         if len(node.args) != arity:
-            hint = f"to reduce a rank write {name}[m](...)" if name in REDUCTIONS else ""
+            hint += f"; to reduce a rank write {name}[m](...)" if name in REDUCTIONS else ""
             message = f"{name} takes {arity} argument{'s'[: arity > 1]}, not {len(node.args)}"
             raise self.fail(node, message, hint)
         return Apply(name, tuple(self.expression(a) for a in node.args), span)
@@ -173,21 +199,50 @@ class _Reader:
         raise self.fail(node, "a filter must be a comparison", hint)
 
 
-def _tree(line: Line, start: int, end: int, mode: str) -> ast.AST:
+_EINSUM = "an Einsum reads: T[m,p] = expression, or T[p] = max[m](expression)"
+_TOO_DEEP = "this is nested too deeply", "give a part of it an Einsum of its own"
+
+
+def _tree(line: Line, start: int, end: int, mode: str, hint: str = _EINSUM) -> ast.AST:
     """Parse characters start..end of a line, or point at Python's complaint."""
     text = line.text[start:end]
+    if "\0" in text:
+        at = start + text.index("\0")
+        raise CascadeError(line.problem("illegal character U+0000", at, at + 1, hint))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(text, mode=mode)
+            tree = ast.parse(text, mode=mode)
     except SyntaxError as error:
-        at = start + max(0, min((error.offset or 1) - 1, len(text) - 1))
-        reason = (error.msg or "invalid syntax").split(". ")[0]
-        hint = "an Einsum reads: T[m,p] = expression, or T[p] = max[m](expression)"
-        problem = line.problem(f"cannot read this line: {reason}", at, at + 1, hint)
+        raise CascadeError(_complaint(line, start, end, error, hint)) from None
     except (ValueError, RecursionError, MemoryError):
-        problem = line.problem("cannot read this line: too long, or illegal characters", start, end)
-    raise CascadeError(problem)
+        raise CascadeError(line.problem(_TOO_DEEP[0], start, end, _TOO_DEEP[1])) from None
+    level: list[ast.AST] = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return tree
+    raise CascadeError(line.problem(_TOO_DEEP[0], start, end, _TOO_DEEP[1]))
+
+
+def _complaint(line: Line, start: int, end: int, error: SyntaxError, hint: str) -> Problem:
+    """What is wrong with a line that Python's parser rejects, in the words of this language."""
+    text = line.text[start:end]
+    for word in re.finditer(r"[A-Za-z_]\w*", text):
+        # Python reads these as its own words, and complains about their neighbours.
+        if keyword.iskeyword(word[0]) and word[0] not in ("and", "or", "not"):
+            message = f"'{word[0]}' cannot be a name: the syntax is Python's, where it is a keyword"
+            renamed = f"take another name, such as {word[0][0].lower()} or {word[0][0].lower()}1"
+            return line.problem(message, start + word.start(), start + word.end(), renamed)
+    at = start + max(0, min((error.offset or 1) - 1, len(text) - 1))
+    reason = (error.msg or "invalid syntax").split(". ")[0]
+    if reason.startswith("Exceeds the limit"):
+        digits = re.search(r"\d{4000,}", text)
+        at = start + digits.start() if digits else at
+        return line.problem("this number is too large", at, at + 1, "write inf for infinity")
+    if "nested parentheses" in reason:
+        return line.problem(_TOO_DEEP[0], at, at + 1, _TOO_DEEP[1])
+    return line.problem(f"cannot read this line: {reason}", at, at + 1, hint)
 
 
 def parse_expression(text: str, file: str = "expression") -> Expr:
@@ -211,6 +266,9 @@ def parse_line(line: Line) -> Statement | Directive | None:
 
 
 def _statement(line: Line, text: str, start: int) -> Statement:
+    if re.match(r"where\b(?!\s*[=\[])", text[start:]):
+        hint = "a filter stands behind its Einsum, in the same line: Z = A[k] where k < 3"
+        raise CascadeError(line.problem("'where' without an Einsum", start, start + 5, hint))
     found = _WHERE.search(text)
     end = found.start() if found else len(text)
     module = _tree(line, start, end, "exec")
@@ -234,13 +292,12 @@ def _statement(line: Line, text: str, start: int) -> Statement:
             names = reader.indices(head)
             bad = next((n for n in names if not _is_variable(n)), None)
             if bad is not None:
-                raise reader.fail(head.slice, f"{name}[...] lists index variables, such as m")
+                hint = f"write {name}[m](...) to reduce over m"
+                raise reader.fail(head.slice, f"{name}[...] lists index variables", hint)
             if len(value.args) != 1 or value.keywords:
-                raise reader.fail(value, f"{name}[...] takes one expression")
+                hint = f"write {name}[m](x)"
+                raise reader.fail(value, f"{name}[...] takes one expression", hint)
             op, over, value = name, tuple(n for n in names if isinstance(n, Name)), value.args[0]
-        case ast.Call(func=ast.Subscript(value=ast.Name(id=name))) if not CAPITAL.match(name):
-            hint = legal_words(name, REDUCTIONS, "known reductions")
-            raise reader.fail(value, f"unknown reduction '{name}'", hint)
     return Statement(
         target, op, over, reader.expression(value), _filter(line, text, found), line=line
     )
@@ -254,10 +311,10 @@ def _filter(line: Line, text: str, found: re.Match[str] | None) -> Condition | N
     if found is None:
         return None
     start = found.end() + len(text[found.end() :]) - len(text[found.end() :].lstrip())
+    hint = "a filter reads: where m <= p"
     if start >= len(text):
-        hint = "a filter reads: where m <= p"
         raise CascadeError(line.problem("'where' without a condition", start - 5, start, hint))
-    tree = _tree(line, start, len(text), "eval")
+    tree = _tree(line, start, len(text), "eval", hint)
     assert isinstance(tree, ast.Expression)
     return _Reader(line, start).condition(tree.body)
 
@@ -276,16 +333,21 @@ def _directive(line: Line, kind: str, start: int, end: int) -> Directive:
     text = line.text[start:end]
 
     def fail(message: str, at: int = start, width: int = 0) -> CascadeError:
+        at += len(line.text[at:end]) - len(line.text[at:end].lstrip())
         stop = at + width if width else max(end, at + 1)
         return CascadeError(line.problem(message, at, stop, f"write: {_SHAPES[kind]}"))
+
+    if not text.strip():
+        raise fail(f"'{kind}' names nothing", start - len(kind), len(kind))
 
     def words(part: str, offset: int, separator: str, spelling: re.Pattern[str]) -> list[Name]:
         names, at = [], offset
         for piece in part.split(separator):
             word = piece.strip()
             begin = at + len(piece) - len(piece.lstrip())
-            if not spelling.match(word):
-                raise fail(f"'{word}' is not a legal name in '{kind}'", begin, max(1, len(word)))
+            if not spelling.match(word) or keyword.iskeyword(word):
+                what = f"'{word}' is not a legal name" if word else "a name is missing"
+                raise fail(f"{what} in '{kind}'", begin, max(1, len(word)))
             names.append(Name(word, Span(begin, begin + len(word))))
             at += len(piece) + 1
         return names
@@ -305,11 +367,14 @@ def _directive(line: Line, kind: str, start: int, end: int) -> Directive:
                 raise fail("a split has two parts or more", offset)
             return Directive(kind, (*names, *parts), (), None, line=line)
         try:
-            return Directive(kind, tuple(names), (), float(right), line=line)
+            value = float(right)
         except ValueError:
-            raise fail("the value of a parameter is a number", offset) from None
+            value = float("nan")
+        if value != value:
+            raise fail("the value of a parameter is a number", offset)
+        return Directive(kind, tuple(names), (), value, line=line)
     if kind == "var":
-        left, inside, right = text.partition(" in ")
+        left, inside, right = text.rpartition(" in ")
         if not inside:
             raise fail("'var' needs 'in'")
         ranks = words(right, start + len(left) + 4, ",", CAPITAL)
@@ -317,7 +382,7 @@ def _directive(line: Line, kind: str, start: int, end: int) -> Directive:
     if kind == "output":
         return Directive(kind, tuple(words(text, start, ",", CAPITAL)), (), None, line=line)
     begin = start + len(text) - len(text.lstrip())
-    tree = _tree(line, begin, end, "eval")
+    tree = _tree(line, begin, end, "eval", f"write: {_SHAPES[kind]}")
     assert isinstance(tree, ast.Expression)
     reader = _Reader(line, begin)
     items = tree.body.elts if isinstance(tree.body, ast.Tuple) else [tree.body]
@@ -327,6 +392,8 @@ def _directive(line: Line, kind: str, start: int, end: int) -> Directive:
         if isinstance(access, Name) and CAPITAL.match(access.name):
             access = Access(access.name, (), access.span)
         if not isinstance(access, Access) or not all(_is_variable(i) for i in access.indices):
-            raise fail("an input is a tensor indexed by plain variables")
+            span = reader.span(item)
+            message = "an input is a tensor indexed by plain variables"
+            raise fail(message, span.start, span.end - span.start)
         inputs.append(access)
     return Directive(kind, (), tuple(inputs), None, line=line)

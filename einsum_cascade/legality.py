@@ -43,7 +43,12 @@ def _declare(draft: Draft) -> Iterator[Problem]:
                 )
             parts[name.name] = whole.name
         if whole.name in draft.splits:
-            yield problem_at(directive.line, whole.span, f"rank {whole.name} is split twice")
+            yield problem_at(
+                directive.line,
+                whole.span,
+                f"rank {whole.name} is split twice",
+                "write one line with all parts: rank M = M2*M1*M0",
+            )
         draft.splits[whole.name] = tuple(name.name for name in split)
     for directive in draft.of("var"):
         rank = directive.names[-1]
@@ -53,6 +58,7 @@ def _declare(draft: Draft) -> Iterator[Problem]:
                     directive.line,
                     name.span,
                     f"variable {name.name} already ranges over {draft.ranks[name.name]}",
+                    f"a variable has one rank; name another one: var n, p in {rank.name}",
                 )
             if VARIABLE.match(name.name):
                 draft.ranks[name.name] = rank.name

@@ -179,16 +179,15 @@ def rule_names(draft: Draft) -> Iterator[Problem]:
             if not isinstance(node, Name) or not CAPITAL.match(node.name):
                 continue
             if node.name not in draft.all_ranks:
-                tensors = [*draft.dims, *draft.all_ranks]
-                is_tensor = node.name in draft.dims
-                yield problem_at(
-                    einsum.line,
-                    node.span,
-                    f"'{node.name}' is neither a rank nor a scalar tensor"
-                    + (": a tensor with ranks needs indices" if is_tensor else ""),
-                    legal_words(node.name, tensors, "known names")
-                    + f"; a scalar input is declared with: input {node.name}",
-                )
+                dims = draft.dims.get(node.name)
+                scalars = [name for name, own in draft.dims.items() if not own]
+                names = legal_words(node.name, [*scalars, *draft.all_ranks], "known names")
+                hint = f"{names}; a scalar input is declared with: input {node.name}"
+                if dims:
+                    indices = ",".join((dim.rank or "?").lower() for dim in dims)
+                    hint = f"a tensor with ranks needs indices: {node.name}[{indices}]"
+                message = f"'{node.name}' is neither a rank nor a scalar tensor"
+                yield problem_at(einsum.line, node.span, message, hint)
 
 
 def rule_reduction(draft: Draft) -> Iterator[Problem]:
@@ -201,7 +200,8 @@ def rule_reduction(draft: Draft) -> Iterator[Problem]:
                 message = f"'{variable}' is reduced and also kept on the left side"
                 if einsum.over.count(variable) > 1:
                     message = f"'{variable}' is reduced twice"
-                yield problem_at(einsum.line, einsum.map.span, message)
+                hint = "a reduction names each variable that the left side lacks, once"
+                yield problem_at(einsum.line, einsum.map.span, message, hint)
             elif variable not in right:
                 yield problem_at(
                     einsum.line,
@@ -293,7 +293,8 @@ def rule_directives(draft: Draft) -> Iterator[Problem]:
             if access.tensor in draft.defined:
                 line = draft.defined[access.tensor][0].line.number
                 message = f"{access.tensor} is an input, but line {line} defines it"
-                yield problem_at(directive.line, access.span, message)
+                hint = "leave out one of the two lines, or give the definition another name"
+                yield problem_at(directive.line, access.span, message, hint)
             elif access.tensor not in read:
                 hint = legal_words(access.tensor, sorted(read - set(draft.defined)), "inputs read")
                 yield problem_at(

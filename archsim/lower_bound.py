@@ -1,0 +1,98 @@
+"""Lower bounds on cycles that no order of issue can beat, given cascade, mapping and hardware.
+
+Three facts, each provable on its own: an array issues one slot a cycle, so its slots are a bound;
+a recurrence of the cascade takes at least its latency for every step; and the words that the
+mapping moves across the outer memory's boundary take their time at full bandwidth. The bound of a
+phase is the largest of them; phases follow each other, since what lies between travels through
+the outer memory.
+
+A closed form of a paper is not a bound and is never used here.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from archsim.arch import Array
+from archsim.placement import Phase, Placed
+from archsim.published_model import Estimate, total
+from einsum_cascade.cascade import Einsum, affine
+from einsum_cascade.expressions import Access, Apply, Expr
+from einsum_cascade.ordering import Loop, Plan, plan
+
+
+def lower_bound(placed: Placed) -> Estimate:
+    """Return the largest provable bound, phase by phase."""
+    phases = []
+    for phase in placed.phases:
+        busiest = max(phase.slots_on(array.name) for array in placed.architecture.arrays)
+        compute = max(busiest * placed.batch, recurrence_cycles(placed, phase))
+        phases.append((phase, Fraction(compute)))
+    return total(placed, phases)
+
+
+def recurrence_cycles(placed: Placed, phase: Phase) -> int:
+    """Cycles of the slowest recurrence of a phase; heads and tiles may run side by side."""
+    cascade = placed.cascade
+    names = {work.einsum for work in phase.work}
+    slowest = 0
+    for loop in _loops(plan(cascade.einsums, dict(cascade.variables))):
+        if {einsum.name for einsum in loop.einsums} <= names:
+            steps = dict(placed.tiling.extents)[loop.rank]
+            slowest = max(slowest, steps * _step_cycles(placed, loop))
+    return slowest
+
+
+def _loops(steps: Plan) -> list[Loop]:
+    found = []
+    for step in steps:
+        if isinstance(step, Loop):
+            found += [step, *_loops(step.body)]
+    return found
+
+
+def _step_cycles(placed: Placed, loop: Loop) -> int:
+    """Least cycles from one step's state to the next: the slowest cycle through the recurrence.
+
+    A cycle that looks several steps back spends its latency on all of them.
+    """
+    import networkx as nx
+
+    graph = nx.DiGraph()
+    where = dict(placed.mapping.placements)
+    for reader in loop.einsums:
+        array = placed.architecture.array(where[reader.name].array or "")
+        for read in reader.reads:
+            for writer in loop.einsums:
+                if writer.name == read.tensor:
+                    steps = _distance(placed, writer, read, loop.rank)
+                    latency = _latency(reader.map, read, array) or 0
+                    graph.add_edge(writer.name, reader.name, steps=steps, latency=latency)
+    best = 0
+    for cycle in nx.simple_cycles(graph):
+        edges = [graph.edges[a, b] for a, b in zip(cycle, [*cycle[1:], cycle[0]], strict=True)]
+        steps = sum(edge["steps"] for edge in edges)
+        if steps:
+            best = max(best, sum(edge["latency"] for edge in edges) // steps)
+    return best
+
+
+def _distance(placed: Placed, writer: Einsum, read: Access, rank: str) -> int:
+    for written, index in zip(writer.target.indices, read.indices, strict=True):
+        left, right = affine(written), affine(index)
+        same = left.variables and placed.cascade.rank_of(left.variables[0]) == rank
+        if same and left.step is not None and right.step is not None:
+            return abs(left.step - right.step)
+    return 0
+
+
+def _latency(expr: Expr, read: Access, array: Array | None) -> int | None:
+    """Cycles from an operand of an expression to its value; None if it does not occur."""
+    if expr == read:
+        return 0
+    if not isinstance(expr, Apply):
+        return None
+    inner = [_latency(argument, read, array) for argument in expr.arguments]
+    found = [latency for latency in inner if latency is not None]
+    row = array.cost(expr.operator) if array else None
+    return min(found) + (row.latency_cycles if row else 0) if found else None

@@ -1,0 +1,213 @@
+"""Reports: what a run says, computed from facts and printed as a finished table.
+
+`run` is the front door: a cascade, a workload, an architecture and a mapping (names, paths or
+objects) and a level of the ladder. `bound` gives a lower bound that nothing can beat, `published`
+a paper's closed form. Every Report has the same fields, whatever made it, and `as_dict` is the
+JSON that `archsim run --json` prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+from archsim import arch, mapping
+from archsim.errors import ArchError
+from archsim.lower_bound import lower_bound
+from archsim.placement import Placed, place
+from archsim.published_model import Estimate, published
+from archsim.quantities import show_bytes, show_seconds
+from einsum_cascade.cascade import Cascade, Workload
+from einsum_cascade.catalog import load, workload_document, workload_from_document
+from einsum_cascade.errors import Problem, Source, legal_words
+
+LEVELS: Mapping[str, Callable[[Placed], Estimate]] = {
+    "bound": lower_bound,
+    "published": published,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one run found. Cycles and bytes cover all heads; utilization is 0..1."""
+
+    cascade: str
+    model: str
+    arch: str
+    mapping: str
+    level: str
+    accounting: str
+    sizes: dict[str, int]
+    # Whole cycles; latency_s is exact before rounding up.
+    cycles: int
+    latency_s: float
+    traffic_bytes: dict[str, Any]
+    energy_pj: dict[str, Any] | None
+    area_um2: dict[str, Any] | None
+    # Busy PE-cycles over PE-cycles, per array and per Einsum.
+    utilization: dict[str, float]
+    utilization_by_einsum: dict[str, dict[str, float]]
+    buffer_bytes: dict[str, int | None]
+    bottleneck: str
+    lower_bound_cycles: int
+    # Known only to levels that simulate: why each idle slot was idle.
+    stall_cycles: dict[str, dict[str, int]]
+    # Tile counts, and where the mapping's choices came from.
+    tiles: dict[str, int]
+    mapping_source: str
+    versions: dict[str, str]
+    placed: Placed = field(repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain data, ready for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "placed"}
+
+    def __str__(self) -> str:
+        """Print the finished table."""
+        sizes = " ".join(f"{rank}={size}" for rank, size in self.sizes.items())
+        buffer = self.buffer_bytes["capacity"]
+        lines = [
+            f"{self.cascade} on {self.arch} through {self.mapping}: {self.level}",
+            f"  sizes         {self.model}: {sizes}",
+            f"  tiles         {' '.join(f'{rank}={count}' for rank, count in self.tiles.items())}",
+            f"  cycles        {self.cycles:,}",
+            f"  latency       {show_seconds(self.latency_s)}",
+            f"  lower bound   {self.lower_bound_cycles:,} cycles",
+            f"  bottleneck    {self.bottleneck}",
+            f"  traffic       {show_bytes(self.traffic_bytes['total'])} ("
+            f"{show_bytes(self.traffic_bytes['dram_read'])} read, "
+            f"{show_bytes(self.traffic_bytes['dram_write'])} written)",
+            f"  buffer        {show_bytes(self.buffer_bytes['needed'] or 0)} held at a time"
+            + (f" of {show_bytes(buffer)}" if buffer else ""),
+        ]
+        for array, share in self.utilization.items():
+            parts = "  ".join(
+                f"{name} {value:.3f}" for name, value in self.utilization_by_einsum[array].items()
+            )
+            lines.append(f"  {array:13} {share:.4f} utilized: {parts}")
+        return "\n".join(lines)
+
+
+def run(
+    cascade: Cascade | str,
+    workload: Workload | str,
+    architecture: arch.Architecture | str,
+    mapping_: mapping.Mapping | str,
+    *,
+    level: str = "bound",
+    sizes: Mapping[str, int] | None = None,
+) -> Report:
+    """Run a cascade on an accelerator at one level of the ladder.
+
+    Args:
+        cascade: a cascade, its shipped name or a path.
+        workload: sizes, or a model's shipped name or path.
+        architecture: an architecture, its shipped name or a path.
+        mapping_: a mapping, its shipped name or a path.
+        level: "bound" or "published".
+        sizes: further or other sizes, for example M and P.
+
+    Raises:
+        CascadeError: the cascade or the sizes are not legal.
+        ArchError: the architecture or the mapping is not legal, or the two do not fit.
+    """
+    if level not in LEVELS:
+        hint = legal_words(level, LEVELS, "levels")
+        raise ArchError(Problem(Source("level"), f"unknown level '{level}'", hint=hint))
+    if isinstance(cascade, str):
+        cascade = load(cascade)
+    if isinstance(workload, str):
+        workload = workload_from_document(workload_document(workload), sizes or {})
+    elif sizes:
+        merged = {**dict(workload.sizes), **sizes}
+        workload = Workload(workload.name, tuple(merged.items()), workload.title)
+    architecture = arch.load_architecture(architecture)
+    placed = place(cascade, workload, architecture, mapping.load_mapping(mapping_))
+    return make_report(placed, level)
+
+
+def bound(
+    cascade: Cascade | str,
+    workload: Workload | str,
+    architecture: arch.Architecture | str,
+    mapping_: mapping.Mapping | str,
+) -> Report:
+    """Return a lower bound that no order of issue can beat; see `run`."""
+    return run(cascade, workload, architecture, mapping_, level="bound")
+
+
+def published_report(
+    cascade: Cascade | str,
+    workload: Workload | str,
+    architecture: arch.Architecture | str,
+    mapping_: mapping.Mapping | str,
+) -> Report:
+    """Return what the paper's closed form says; see `run`."""
+    return run(cascade, workload, architecture, mapping_, level="published")
+
+
+def make_report(placed: Placed, level: str) -> Report:
+    """Evaluate a placed cascade at a level."""
+    found = LEVELS[level](placed)
+    least = found if level == "bound" else lower_bound(placed)
+    tiling = placed.tiling
+    architecture = placed.architecture
+    by_array: dict[str, dict[str, float]] = {}
+    for array in architecture.arrays:
+        available = array.pes * found.cycles
+        by_array[array.name] = {
+            work.einsum: float(work.busy * placed.batch / available)
+            for work in placed.work
+            if work.array == array.name
+        }
+    ranks = dict.fromkeys(
+        [
+            *(rank for rank in ("B", "H") if rank in dict(placed.workload.sizes)),
+            *(rank for rank, _ in placed.workload.sizes),
+        ]
+    )
+    import einsum_cascade
+
+    return Report(
+        cascade=placed.cascade.name,
+        model=placed.workload.name,
+        arch=architecture.name,
+        mapping=placed.mapping.name,
+        level=level,
+        accounting="consistent",
+        sizes={rank: placed.workload.size(rank) for rank in ranks},
+        cycles=ceil(found.cycles),
+        latency_s=float(found.cycles / architecture.clock_hz),
+        traffic_bytes=_traffic(found),
+        energy_pj=None,
+        area_um2=None,
+        utilization={name: sum(parts.values()) for name, parts in by_array.items()},
+        utilization_by_einsum=by_array,
+        buffer_bytes={"needed": tiling.held_bytes, "capacity": tiling.capacity_bytes},
+        bottleneck=found.bottleneck,
+        lower_bound_cycles=ceil(least.cycles),
+        stall_cycles={},
+        tiles={
+            part: dict(tiling.extents)[part] for _, parts in tiling.partitions for part in parts
+        },
+        mapping_source=tiling.mapping_source,
+        versions={"einsum-archsim": einsum_cascade.__version__},
+        placed=placed,
+    )
+
+
+def _traffic(found: Estimate) -> dict[str, Any]:
+    by_tensor: dict[str, Fraction] = {}
+    for tensor, amount in (*found.read_bytes, *found.write_bytes):
+        by_tensor[tensor] = by_tensor.get(tensor, Fraction(0)) + amount
+    read = sum((amount for _, amount in found.read_bytes), Fraction(0))
+    write = sum((amount for _, amount in found.write_bytes), Fraction(0))
+    return {
+        "dram_read": round(read),
+        "dram_write": round(write),
+        "total": round(read) + round(write),
+        "by_tensor": {tensor: round(amount) for tensor, amount in by_tensor.items()},
+    }
