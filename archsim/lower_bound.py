@@ -14,8 +14,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 from archsim.arch import Array
+from archsim.estimate import Estimate, total
 from archsim.placement import Phase, Placed
-from archsim.published_model import Estimate, total
 from einsum_cascade.cascade import Einsum, affine
 from einsum_cascade.expressions import Access, Apply, Expr
 from einsum_cascade.ordering import Loop, Plan, plan

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from archsim.reproduction import CONFIGURATIONS, Point, Reproduction, published_points
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -159,12 +160,17 @@ def _dress(panel: Axes, model: str, lengths: list[int]) -> None:
 
 
 def _legend(figure: Figure, panels: list[Axes]) -> None:
-    entries = {}
+    entries: dict[str, Artist] = {}
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     figure.legend(
-        entries.values(), entries, loc="outside upper center", ncols=6, fontsize=8, frameon=False
+        list(entries.values()),
+        list(entries),
+        loc="outside upper center",
+        ncols=6,
+        fontsize=8,
+        frameon=False,
     )
 
 

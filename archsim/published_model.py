@@ -1,30 +1,18 @@
 """The closed forms of papers, for comparison with the papers only.
 
 A mapping carries its form as formulas over the cycles of Einsums; those cycles come from the
-cascade, the mapping and the operator table. Nothing here knows a configuration by name. The time
-of a phase is the longer of computing and moving its traffic at full bandwidth (one roofline for
-the phase), and phases follow each other.
+cascade, the mapping and the operator table. Nothing here knows a configuration by name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 
 from archsim.errors import ArchError
+from archsim.estimate import Estimate, total
 from archsim.formulas import compute
 from archsim.placement import Phase, Placed
 from einsum_cascade.expressions import Expr
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """Time and traffic of all heads. `cycles` is exact and may be a fraction."""
-
-    cycles: Fraction
-    read_bytes: tuple[tuple[str, Fraction], ...]
-    write_bytes: tuple[tuple[str, Fraction], ...]
-    bottleneck: str
 
 
 def published(placed: Placed) -> Estimate:
@@ -62,31 +50,3 @@ def _words(
         if words:
             found.append((tensor, words))
     return tuple(found)
-
-
-def total(placed: Placed, phases: list[tuple[Phase, Fraction]]) -> Estimate:
-    """Add up phases given with their compute cycles, each against its traffic."""
-    architecture = placed.architecture
-    rate = architecture.outer.bandwidth_bytes_per_s
-    assert rate is not None
-    scale = Fraction(architecture.word_bits, 8) * placed.batch
-    cycles = Fraction(0)
-    by_cause: dict[str, Fraction] = {}
-    read: dict[str, Fraction] = {}
-    write: dict[str, Fraction] = {}
-    for phase, compute_cycles in phases:
-        moving = phase.words * scale * architecture.clock_hz / rate
-        longest = max(compute_cycles, moving)
-        cause = architecture.outer.name if moving > compute_cycles else _busiest(placed, phase)
-        by_cause[cause] = by_cause.get(cause, Fraction(0)) + longest
-        cycles += longest
-        for table, entries in ((read, phase.read), (write, phase.write)):
-            for tensor, words in entries:
-                table[tensor] = table.get(tensor, Fraction(0)) + words * scale
-    bottleneck = max(by_cause, key=lambda cause: by_cause[cause])
-    return Estimate(cycles, tuple(read.items()), tuple(write.items()), bottleneck)
-
-
-def _busiest(placed: Placed, phase: Phase) -> str:
-    arrays = [array.name for array in placed.architecture.arrays]
-    return max(arrays, key=phase.slots_on)

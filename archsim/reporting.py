@@ -16,9 +16,10 @@ from typing import Any
 
 from archsim import arch, mapping
 from archsim.errors import ArchError
+from archsim.estimate import Estimate
 from archsim.lower_bound import lower_bound
 from archsim.placement import Placed, place
-from archsim.published_model import Estimate, published
+from archsim.published_model import published
 from archsim.quantities import show_bytes, show_seconds
 from einsum_cascade.cascade import Cascade, Workload
 from einsum_cascade.catalog import load, workload_document, workload_from_document

@@ -99,6 +99,13 @@ class Reproduction:
         return {p.config: p for p in self.points if (p.model, p.seq_len) == (model, seq_len)}
 
     @property
+    def is_the_papers(self) -> bool:
+        """True if the cases are exactly the paper's models and lengths."""
+        paper = {(m, length) for m, length, _, _ in published_points()}
+        names, lengths = {m for m, _ in paper}, {length for _, length in paper}
+        return set(self.cases) == {(m, length) for m in names for length in lengths}
+
+    @property
     def cases(self) -> tuple[tuple[str, int], ...]:
         """Every (model, length), in order."""
         return tuple(dict.fromkeys((point.model, point.seq_len) for point in self.points))

@@ -62,16 +62,16 @@ def tile(
         left = extents.setdefault(whole, workload.size(whole))
         names[whole] = Fraction(left)
         for part in reversed(parts[1:]):
-            size = tiles.get(part)
+            wanted = tiles.get(part)
             if part in sizes:
                 value = sizes[part]
-            elif size is None:
+            elif wanted is None:
                 value = defaults.get(part, DEFAULT_TILE)
-            elif isinstance(size, str):
+            elif isinstance(wanted, str):
                 fitted.append((part, parts[0], left))
                 value = 1
             else:
-                exact = compute(size, names, mapping.place("tiles", part))
+                exact = compute(wanted, names, mapping.place("tiles", part))
                 value = max(1, min(left, -(-exact.numerator // exact.denominator)))
                 # A tile that fills an array keeps its size even if the rank is shorter.
                 value = max(value, int(exact)) if part == parts[-1] else value

@@ -1,0 +1,419 @@
+"""The command line: thin, typed, and the only place that prints or exits.
+
+Exit codes: 0 fine, 1 a check failed, 2 bad input. With --json standard output is one JSON object;
+progress and messages go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from einsum_cascade.errors import Problem, Source, SourceError, legal_words
+
+if TYPE_CHECKING:
+    from archsim.reproduction import Reproduction
+
+app = typer.Typer(
+    name="archsim",
+    help=(
+        "Attention written once as a cascade of Einsums, followed down to an accelerator.\n\n"
+        "Start with `archsim list`, then for example `archsim passes softmax-3pass` or "
+        "`archsim run softmax-1pass --model bert --arch fusemax --mapping fusemax "
+        "--set M=4096,P=4096`. Every name may also be a path to your own YAML file."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Cascade = Annotated[str, typer.Argument(help="A shipped cascade (archsim list) or a YAML file.")]
+SetSizes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Sizes of ranks, such as M=4096,P=4096; may be repeated."),
+]
+KINDS = ("cascades", "models", "architectures", "mappings")
+
+
+def main() -> None:
+    """Run the command line; bad input ends with exit code 2 and no traceback."""
+    try:
+        app()
+    except SourceError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader (head, less) has left; nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except OSError as error:
+        _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _bad(what: str, message: str, hint: str = "") -> SourceError:
+    return SourceError(Problem(Source(what), message, hint=hint))
+
+
+def _sizes(given: list[str] | None) -> dict[str, int]:
+    """Read --set options: M=4096,P=4096."""
+    found: dict[str, int] = {}
+    problems = []
+    for entry in ",".join(given or []).split(","):
+        if not entry.strip():
+            continue
+        rank, equals, size = (part.strip() for part in entry.partition("="))
+        if not equals or not size.isdigit() or int(size) < 1 or not rank[:1].isupper():
+            hint = "write ranks in capitals with positive whole numbers: --set M=4096,P=4096"
+            problems.append(Problem(Source("--set"), f"'{entry}' is no size", hint=hint))
+        else:
+            found[rank] = int(size)
+    if problems:
+        raise SourceError(problems)
+    return found
+
+
+def _print_json(data: Mapping[str, Any]) -> None:
+    print(json.dumps(data, indent=2, allow_nan=False))
+
+
+def _names(kind: str) -> list[str]:
+    from archsim import arch, mapping
+    from einsum_cascade import catalog
+
+    if kind == "architectures":
+        return arch.names()
+    return mapping.names() if kind == "mappings" else catalog.names(kind)
+
+
+def _describe(kind: str, name: str) -> str:
+    from archsim import arch, mapping
+    from einsum_cascade import catalog
+
+    if kind == "cascades":
+        return catalog.load(name).description
+    if kind == "models":
+        return str(catalog.workload(name))
+    if kind == "architectures":
+        return arch.load_architecture(name).description
+    return mapping.load_mapping(name).description
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="cascades, models, architectures or mappings; all if left out."),
+    ] = None,
+    papers: Annotated[
+        bool, typer.Option("--papers", help="Name the source of each cascade.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List what ships: cascades, models, architectures, mappings."""
+    if kind is not None and kind not in KINDS:
+        raise _bad("list", f"unknown kind '{kind}'", legal_words(kind, KINDS, "kinds"))
+    kinds = KINDS if kind is None else (kind,)
+    found = {k: {name: _describe(k, name) for name in _names(k)} for k in kinds}
+    if papers and "cascades" in found:
+        from einsum_cascade import catalog
+
+        found["cascades"] = {name: catalog.load(name).paper for name in found["cascades"]}
+    if as_json:
+        _print_json(found)
+        return
+    for k, entries in found.items():
+        print(f"{k}:")
+        width = max(map(len, entries), default=0)
+        for name, text in entries.items():
+            print(f"  {name:{width}}  {text}")
+
+
+@app.command()
+def check(
+    files: Annotated[list[str], typer.Argument(help="YAML files of any kind the tool reads.")],
+) -> None:
+    """Validate YAML files: cascades, models, architectures, mappings."""
+    from archsim import arch, mapping
+    from einsum_cascade import catalog
+    from einsum_cascade.documents import read_document
+
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            document = read_document(Path(file), SourceError)
+            # What a file is follows from the one key that only its kind has.
+            if "cascade" in document.data:
+                what = f"cascade {catalog.cascade_from(document).name}"
+            elif "placement" in document.data:
+                what = f"mapping {mapping.mapping_from(document).name}"
+            elif "arrays" in document.data:
+                what = f"architecture {arch.architecture_from(document).name}"
+            elif "sizes" in document.data:
+                what = f"model {catalog.workload_from_document(document, {}).name}"
+            else:
+                hint = (
+                    "a cascade has the key 'cascade', a mapping 'placement', an architecture "
+                    "'arrays', a model 'sizes'"
+                )
+                raise SourceError(
+                    document.problem((), "cannot tell what kind of file this is", hint)
+                )
+            print(f"{file}: {what} is fine")
+        except SourceError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise SourceError(problems)
+
+
+@app.command()
+def schema(
+    kind: Annotated[str, typer.Argument(help="cascade, workload, architecture or mapping.")],
+) -> None:
+    """Print the JSON Schema of a kind of file, for editors."""
+    from archsim import arch, mapping
+    from einsum_cascade import catalog
+
+    models = {
+        "cascade": catalog.cascade_model,
+        "workload": catalog.workload_model,
+        "architecture": arch.architecture_model,
+        "mapping": mapping.mapping_model,
+    }
+    if kind not in models:
+        raise _bad("schema", f"unknown kind '{kind}'", legal_words(kind, models, "kinds"))
+    _print_json(models[kind]().model_json_schema())
+
+
+@app.command()
+def passes(
+    cascade: Cascade,
+    rank: Annotated[
+        str | None,
+        typer.Option(help="Rank to analyse, whole or part: M, M0. Default: the reduced one."),
+    ] = None,
+    set_: SetSizes = None,
+    as_json: Json = False,
+) -> None:
+    """Count how often each tensor must be read along a rank, with the reads that force it."""
+    from einsum_cascade import catalog, pass_analysis
+
+    found = catalog.load(cascade)
+    report = pass_analysis.passes(found, rank, sizes=_sizes(set_))
+    if as_json:
+        _print_json(
+            {
+                "cascade": report.cascade,
+                "rank": report.rank,
+                "passes": report.passes,
+                "tensors": dict(report.tensors),
+                "tight": report.tight,
+                "widths": {str(level): str(width) for level, width in dict(report.widths).items()},
+                "witness": list(report.witness),
+            }
+        )
+    else:
+        print(report)
+
+
+@app.command()
+def evaluate(
+    cascade: Cascade,
+    arrays: Annotated[Path, typer.Argument(help="An .npz file with one array for each input.")],
+    out: Annotated[Path, typer.Option("-o", "--output", help="The .npz file to write.")],
+    set_: SetSizes = None,
+) -> None:
+    """Compute a cascade's outputs with the naive interpreter."""
+    import zipfile
+
+    import numpy as np
+
+    from einsum_cascade import catalog, interpreter
+
+    found = catalog.load(cascade)
+    try:
+        with np.load(arrays, allow_pickle=False) as file:
+            given = {name: file[name] for name in file.files}
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise _bad(str(arrays), f"not an .npz file of numbers: {error}") from None
+    except FileNotFoundError:
+        raise _bad(str(arrays), "no such file") from None
+    if out.suffix != ".npz":
+        raise _bad(str(out), "the output is an .npz file", f"write -o {out.with_suffix('.npz')}")
+    result = interpreter.evaluate(found, sizes=_sizes(set_), **given)
+    # An interrupted run must not leave half a file under the name that was asked for.
+    partial = out.with_name(out.stem + ".partial.npz")
+    save: Any = np.savez  # its stub takes no arrays by name together with allow_pickle
+    save(partial, **result)
+    partial.replace(out)
+    shapes = ", ".join(f"{name} {array.shape}" for name, array in result.items())
+    print(f"{out}: {shapes}", file=sys.stderr)
+
+
+@app.command()
+def run(
+    cascade: Cascade,
+    arch: Annotated[str, typer.Option(help="A shipped architecture or a YAML file.")],
+    mapping: Annotated[str, typer.Option(help="A shipped mapping or a YAML file.")],
+    model: Annotated[
+        str | None, typer.Option(help="A shipped model or a YAML file; --set may give all sizes.")
+    ] = None,
+    set_: SetSizes = None,
+    level: Annotated[
+        str, typer.Option(help="bound: a provable lower bound; published: the paper's closed form.")
+    ] = "bound",
+    as_json: Json = False,
+) -> None:
+    """Put a cascade on an accelerator: cycles, traffic, utilization."""
+    from archsim import reporting
+    from einsum_cascade import catalog
+
+    workload = catalog.workload(model, **_sizes(set_))
+    report = reporting.run(cascade, workload, arch, mapping, level=level)
+    if as_json:
+        _print_json(report.as_dict())
+    else:
+        print(report)
+
+
+@app.command()
+def reproduce(
+    paper: Annotated[str, typer.Argument(help="The paper: fusemax.")],
+    seq: Annotated[
+        str | None, typer.Option(help="Sequence lengths, multiples of 256: 1024,4096.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Models, names or files: bert,xlm.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the figures.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Reproduce a paper's evaluation from cascades, mappings and hardware."""
+    if paper != "fusemax":
+        raise _bad(
+            "reproduce", f"unknown paper '{paper}'", legal_words(paper, ["fusemax"], "papers")
+        )
+    from archsim import reproduction
+
+    lengths = reproduction.LENGTHS if seq is None else tuple(_lengths(seq))
+    models = reproduction.MODELS if model is None else tuple(model.split(","))
+    result = reproduction.reproduce_fusemax(models, lengths, _progress)
+    written = []
+    if out is not None:
+        from archsim import plots
+
+        written = plots.draw_fusemax(result, out)
+    if as_json:
+        _print_json(result.as_dict())
+        return
+    _print_reproduction(result)
+    for path in written:
+        print(f"wrote {path}")
+
+
+def _lengths(text: str) -> Iterable[int]:
+    for part in text.split(","):
+        if not part.strip().isdigit():
+            raise _bad("--seq", f"'{part}' is no number of tokens", "write --seq 1024,4096")
+        yield int(part)
+
+
+def _progress(jobs: Iterable[Any], count: int) -> Iterable[Any]:
+    """Show progress on standard error, if somebody is looking."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(
+        jobs,
+        "points",
+        total=count,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _print_reproduction(result: Reproduction) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from archsim.plots import short_length
+    from archsim.quantities import show_bytes, show_seconds
+    from archsim.reproduction import CONFIGURATIONS
+
+    # A pipe has no width; tables must not be squeezed to 80 columns there.
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table(
+        title="Attention: speedup over unfused, and the full FuseMax (+Binding)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("model")
+    for header in (
+        "tokens",
+        "unfused",
+        *(c.label for c in CONFIGURATIONS if c.key != "unfused"),
+        "latency",
+        "traffic",
+        "2D util.",
+        "1D util.",
+    ):
+        table.add_column(header, justify="right")
+    for model, length in result.cases:
+        points = result.of(model, length)
+        base, full = points["unfused"].latency_s, points["binding"]
+        speedups = [
+            f"{base / points[c.key].latency_s:.2f}x" for c in CONFIGURATIONS if c.key != "unfused"
+        ]
+        table.add_row(
+            model,
+            short_length(length),
+            show_seconds(base),
+            *speedups,
+            show_seconds(full.latency_s),
+            show_bytes(full.traffic_bytes),
+            f"{full.util_2d:.3f}",
+            f"{full.util_1d:.3f}",
+        )
+    console.print(table)
+    heads = Table(
+        title=f"Headlines: means over {len(result.cases)} cases",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    heads.add_column("figure")
+    heads.add_column("computed", justify="right")
+    heads.add_column("paper", justify="right")
+    for name, value in result.headlines.items():
+        what, claim = result.claims.get(name, (name.replace("_", " "), None))
+        # The paper averages over its own models and lengths; other means are not comparable.
+        shown = f"{claim:g}" if claim is not None and result.is_the_papers else ""
+        heads.add_row(what, f"{value:.4f}", shown)
+    console.print(heads)
+    sources = [p for p in result.points if "is not listed" in p.mapping_source]
+    for point in sources[:8]:
+        where = f"{point.model} {short_length(point.seq_len)} {point.config}"
+        console.print(f"note: {where}: {point.mapping_source}", soft_wrap=True)
+    if len(sources) > 8:
+        console.print(f"note: ... and {len(sources) - 8} more points with the next listed choice")
+    console.print(
+        f"{result.compared} published values compared; largest relative difference "
+        f"{result.largest:.1e}; {len(result.deviations)} beyond 1e-9"
+    )
+    for deviation in result.deviations[:10]:
+        console.print(f"  {deviation}")

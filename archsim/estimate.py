@@ -1,0 +1,50 @@
+"""Time and traffic of a placed cascade: phases of computing, each against its traffic.
+
+The time of a phase is the longer of its compute cycles and moving its words at full bandwidth;
+phases follow each other. Both the papers' closed forms and the lower bounds end here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from archsim.placement import Phase, Placed
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Time and traffic of all heads. `cycles` is exact and may be a fraction."""
+
+    cycles: Fraction
+    read_bytes: tuple[tuple[str, Fraction], ...]
+    write_bytes: tuple[tuple[str, Fraction], ...]
+    bottleneck: str
+
+
+def total(placed: Placed, phases: list[tuple[Phase, Fraction]]) -> Estimate:
+    """Add up phases given with their compute cycles, each against its traffic."""
+    architecture = placed.architecture
+    rate = architecture.outer.bandwidth_bytes_per_s
+    assert rate is not None
+    scale = Fraction(architecture.word_bits, 8) * placed.batch
+    cycles = Fraction(0)
+    by_cause: dict[str, Fraction] = {}
+    read: dict[str, Fraction] = {}
+    write: dict[str, Fraction] = {}
+    for phase, compute_cycles in phases:
+        moving = phase.words * scale * architecture.clock_hz / rate
+        longest = max(compute_cycles, moving)
+        cause = architecture.outer.name if moving > compute_cycles else _busiest(placed, phase)
+        by_cause[cause] = by_cause.get(cause, Fraction(0)) + longest
+        cycles += longest
+        for table, entries in ((read, phase.read), (write, phase.write)):
+            for tensor, words in entries:
+                table[tensor] = table.get(tensor, Fraction(0)) + words * scale
+    bottleneck = max(by_cause, key=lambda cause: by_cause[cause])
+    return Estimate(cycles, tuple(read.items()), tuple(write.items()), bottleneck)
+
+
+def _busiest(placed: Placed, phase: Phase) -> str:
+    arrays = [array.name for array in placed.architecture.arrays]
+    return max(arrays, key=phase.slots_on)
