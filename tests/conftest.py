@@ -70,3 +70,32 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return next(out.glob("*.whl"))
+
+
+@pytest.fixture
+def resized():
+    """Return a function that makes a shipped architecture of another size."""
+    from dataclasses import replace
+
+    from archsim.arch import Architecture, load_architecture
+
+    def make(name: str, **sizes: int) -> Architecture:
+        shipped = load_architecture(name)
+        arrays = tuple(
+            replace(array, axes=tuple((axis, sizes.get(axis, size)) for axis, size in array.axes))
+            for array in shipped.arrays
+        )
+        memories = tuple(
+            replace(
+                memory,
+                **{
+                    key: sizes[key]
+                    for key in ("capacity_bytes", "bandwidth_bytes_per_s")
+                    if key in sizes and getattr(memory, key) is not None
+                },
+            )
+            for memory in shipped.memories
+        )
+        return replace(shipped, arrays=arrays, memories=memories)
+
+    return make
