@@ -1,0 +1,189 @@
+"""How often must a tensor be traversed along a rank, for every possible mapping?
+
+A pass over a fiber (all elements along a rank at fixed other coordinates) is one traversal. An
+element that must be read again only after all others have been read costs a further pass. This
+depends on the cascade alone (FuseMax, MICRO 2024, section III).
+
+The analysis is symbolic: for one root tensor and rank it follows, Einsum by Einsum, in which sweep
+each value is known and which positions of the fiber it is tied to (`pass_status`). A map that
+touches a position together with a value known only after sweep k visits the fiber in sweep k+1; a
+reduction over everything a value is tied to is a barrier, known after the sweep. Values with
+coarser resolution, such as one per tile, are kept, not traversed. The pass number of the root is
+the last sweep in which an Einsum visits it, and the chain of visits and barriers is the witness.
+
+Decision: recurrences along the analysed rank are prefixes (or suffixes); along a rank that the
+root also has, they restrict which coordinates depend on the fiber; along any other rank they are
+unrolled, since each step may add passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from einsum_cascade.cascade import Cascade, Tensor, affine
+from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
+from einsum_cascade.expressions import Number
+from einsum_cascade.ordering import Loop, Plan, plan
+from einsum_cascade.pass_flow import Fiber, Found, follow
+from einsum_cascade.pass_status import Component, Piece
+
+
+@dataclass(frozen=True, slots=True)
+class PassReport:
+    """Passes of each tensor that carries a rank, and the reads that force the largest number."""
+
+    cascade: str
+    rank: str
+    # Largest number over all tensors, and the tensor that the witness is about.
+    passes: int
+    tensor: str
+    tensors: dict[str, int]
+    # True if a schedule achieves the number; False if it is a lower bound only.
+    tight: bool
+    # Positions visited in each pass, as a size.
+    widths: dict[int, str]
+    witness: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Print the finished table."""
+        what = "passes" if self.tight else "passes at least"
+        lines = [f"{self.cascade} over {self.rank}: {self.passes} {what}", ""]
+        width = max(map(len, self.tensors))
+        lines += [f"  {name:{width}}  {number}" for name, number in self.tensors.items()]
+        lines += ["", f"why {self.tensor} needs {self.passes}:"]
+        return "\n".join([*lines, *(f"  {line}" for line in self.witness)])
+
+
+def passes(
+    cascade: Cascade, rank: str | None = None, *, sizes: Mapping[str, int] | None = None
+) -> PassReport:
+    r"""Count how often each tensor must be traversed over `rank`, for every possible mapping.
+
+    Args:
+        cascade: a legal cascade.
+        rank: a rank, whole or part of a split (`"M"`, `"M0"`); left out, the rank reduced by the
+            last Einsum that sums over a rank of an input.
+        sizes: how many steps a recurrence over another rank makes (`{"T": 3}`); left out, the
+            last coordinate that the cascade reads.
+
+    Returns:
+        Passes of every tensor that carries the rank, and the chain of reads that forces the
+        largest number. States of recurrences are not fibers to traverse.
+
+    Raises:
+        CascadeError: the rank does not occur, none is given and none is summed, or a construct
+            that the analysis does not cover (with its place).
+
+    Source:
+        FuseMax (MICRO 2024), section III.
+
+    Example:
+        >>> from einsum_cascade.legality import parse
+        >>> two = parse("Y = A[k]*B[k]\nZ = sum[k](Y*A[k])")
+        >>> passes(two, "K").tensors["A"]
+        2
+    """
+    chosen = rank if rank is not None else _summed_rank(cascade)
+    if chosen not in cascade.ranks:
+        hint = legal_words(chosen, cascade.ranks, f"ranks of {cascade.name}")
+        raise CascadeError(Problem(Source(cascade.name), f"no rank '{chosen}'", hint=hint))
+    parts = cascade.parts_of(chosen)
+    roots = [t for t in cascade.tensors if _carries(t, chosen, parts) and not _steps(cascade, t)]
+    if not roots:
+        message = f"no tensor of {cascade.name} can be traversed along {chosen}"
+        raise CascadeError(Problem(Source(cascade.name), message))
+    found = {tensor.name: _analyse(cascade, tensor, chosen, parts, sizes or {}) for tensor in roots}
+    tensors = {name: max(1, result.level // 2) for name, result in found.items()}
+    # Inputs first: a witness about what comes from memory says most.
+    order = sorted(roots, key=lambda t: (-tensors[t.name], t.role != "input"))
+    worst = found[order[0].name]
+    number = tensors[order[0].name]
+    return PassReport(
+        cascade.name,
+        chosen,
+        number,
+        order[0].name,
+        tensors,
+        all(result.is_tight for result in found.values()),
+        {level: (worst.widths or {}).get(level, chosen) for level in range(1, number + 1)},
+        worst.trace,
+    )
+
+
+def _summed_rank(cascade: Cascade) -> str:
+    carried = {rank for name in cascade.inputs for rank in cascade.tensor(name).ranks}
+    for einsum in reversed(cascade.einsums):
+        ranks = [cascade.rank_of(v) for v in einsum.over] if einsum.op == "sum" else []
+        for rank in ranks:
+            if rank in carried or cascade.whole_of(rank) in carried:
+                return cascade.whole_of(rank)
+    hint = "its ranks are " + ", ".join(cascade.ranks)
+    message = f"no Einsum of {cascade.name} sums over a rank of an input; say which rank to analyse"
+    raise CascadeError(Problem(Source(cascade.name), message, hint=hint))
+
+
+def _steps(cascade: Cascade, tensor: Tensor) -> bool:
+    """True for the state of a recurrence, such as RM[m1+1,p]: it is not a fiber to traverse."""
+    indices = [i for einsum in cascade.defining(tensor.name) for i in einsum.target.indices]
+    return any(affine(index).step for index in indices if affine(index).variables)
+
+
+def _carries(tensor: Tensor, rank: str, parts: tuple[str, ...]) -> bool:
+    return rank in tensor.ranks or set(parts) <= set(tensor.ranks)
+
+
+def _analyse(
+    cascade: Cascade, root: Tensor, rank: str, parts: tuple[str, ...], sizes: Mapping[str, int]
+) -> Found:
+    """Analyse one root; the result's level is the last half sweep in which it is visited."""
+    home = []
+    for part in parts:
+        axes = [str(a) for a, name in enumerate(root.ranks) if name in (part, rank)]
+        home.append((part, frozenset(axes[:1])))
+    fixed = {
+        name: str(axis)
+        for axis, name in enumerate(root.ranks)
+        if name is not None and name not in (*parts, rank)
+    }
+    start = Piece(
+        2,
+        (Component(tuple(home), 2),),
+        tuple(((name, axis), (0, 0)) for name, axis in fixed.items()),
+    )
+    steps = plan(cascade.einsums, dict(cascade.variables))
+    unrolled = {
+        loop.rank: sizes.get(loop.rank) or _last_coordinate(cascade, loop)
+        for loop in _loops(steps)
+        if loop.rank not in (*parts, rank) and loop.rank not in fixed
+    }
+    fiber = Fiber(cascade, root.name, rank, parts, frozenset(fixed), unrolled)
+    found = Found({root.name: (start,)})
+    follow(fiber, steps, found, {}, 0, frozenset())
+    return found
+
+
+def _loops(steps: Plan) -> Iterator[Loop]:
+    for step in steps:
+        if isinstance(step, Loop):
+            yield step
+            yield from _loops(step.body)
+
+
+def _last_coordinate(cascade: Cascade, loop: Loop) -> int:
+    """Steps of a recurrence over another rank: the last coordinate of its state that is read."""
+    last = 0
+    for einsum in cascade.einsums:
+        for read in einsum.reads:
+            dims = cascade.tensor(read.tensor).dims
+            for dim, index in zip(dims, read.indices, strict=True):
+                if dim.rank == loop.rank and isinstance(index, Number):
+                    last = max(last, int(index.value) + (0 if dim.extra else 1))
+    if last == 0:
+        first = loop.einsums[0]
+        message = f"how many steps the recurrence over {loop.rank} makes decides the passes"
+        hint = f"say it: sizes={{'{loop.rank}': 2}}, or --set {loop.rank}=2"
+        raise CascadeError(
+            Problem(first.source, message, first.line.text, len(first.line.text), hint)
+        )
+    return last
