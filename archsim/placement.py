@@ -127,14 +127,13 @@ def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> It
                 len(einsum.line.text),
                 "place a cascade without filters and gathers",
             )
-    for name in dict.fromkeys(defined):
-        if name not in placed:
-            hint = f"add to placement: {name}: {{array: {architecture.arrays[0].name}, ...}}"
-            yield mapping.problem(
-                ("placement",),
-                f"{cascade.name} has an Einsum {name} that {mapping.name} does not place",
-                hint,
-            )
+    missing = [name for name in dict.fromkeys(defined) if name not in placed]
+    if missing:
+        yield mapping.problem(
+            ("placement",),
+            f"{mapping.name} does not place {', '.join(missing)} of {cascade.name}",
+            f"add to placement: {missing[0]}: {{array: {architecture.arrays[0].name}, ...}}",
+        )
     for name, where in mapping.placements:
         at = ("placement", name)
         if name not in defined:
