@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsim.errors import ArchError
-from archsim.quantities import parse_quantity
+from archsim.quantities import parse_exact, parse_quantity
 from einsum_cascade.catalog import find, listing
 from einsum_cascade.documents import Document, read_document, validate
 from einsum_cascade.errors import Problem, Source, legal_words
@@ -52,6 +52,9 @@ class Array:
     operators: tuple[OperatorCost, ...]
     register_entries: int
     register_bits: int
+    # Energy of one access to the register file of a PE.
+    register_read_pj: float
+    register_write_pj: float
 
     @property
     def pes(self) -> int:
@@ -90,6 +93,9 @@ class Architecture:
     word_bits: int
     arrays: tuple[Array, ...]
     memories: tuple[Memory, ...]
+    # Energy reference table: pJ of an action. Area reference table: um^2 of an instance.
+    energy_pj: tuple[tuple[str, float], ...]
+    area_um2: tuple[tuple[str, float], ...]
     description: str = field(default="", compare=False)
     document: Document | None = field(default=None, compare=False, repr=False)
 
@@ -169,6 +175,18 @@ def architecture_model() -> type[BaseModel]:
         Sized.__name__ = dimension.title().replace("/", "Per")
         return Sized
 
+    def real_of(dimension: str) -> type[Value]:
+        class Measured(Value):
+            @field_validator("value")
+            @classmethod
+            def unit(cls, given: object) -> float:
+                return float(parse_exact(given, dimension))
+
+        Measured.__name__ = dimension.title().replace(" ", "")
+        return Measured
+
+    picojoules: Any = real_of("picojoules")
+    square_micrometres: Any = real_of("square micrometres")
     size: Any = unit_of("bytes")
     rate: Any = unit_of("bytes/s")
     bits: Any = unit_of("bits")
@@ -192,6 +210,8 @@ def architecture_model() -> type[BaseModel]:
         model_config = ConfigDict(extra="forbid")
         entries: Count
         width: bits
+        read: picojoules = picojoules(value="0 pJ")
+        write: picojoules = picojoules(value="0 pJ")
 
     class ArrayFile(BaseModel):
         """An array of PEs: rows and cols, or lanes."""
@@ -233,6 +253,12 @@ def architecture_model() -> type[BaseModel]:
         word: bits
         arrays: dict[str, ArrayFile]
         memories: dict[str, MemoryFile]
+        energy: dict[str, picojoules] = Field(
+            default_factory=dict, description="pJ of each action, and of a DRAM access"
+        )
+        area: dict[str, square_micrometres] = Field(
+            default_factory=dict, description="um2 of each unit of a PE, and of registers"
+        )
 
     return ArchitectureFile
 
@@ -298,6 +324,8 @@ def architecture_from(document: Document) -> Architecture:
         number(data["word"]),
         arrays,
         memories,
+        tuple((name, entry["value"]) for name, entry in data["energy"].items()),
+        tuple((name, entry["value"]) for name, entry in data["area"].items()),
         data["description"],
         document,
     )
@@ -322,4 +350,6 @@ def _array(name: str, entry: Mapping[str, Any], number: Callable[..., int]) -> A
         ),
         number(registers.get("entries")),
         number(registers.get("width")),
+        float(registers["read"]["value"]) if registers else 0.0,
+        float(registers["write"]["value"]) if registers else 0.0,
     )

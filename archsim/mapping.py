@@ -55,6 +55,21 @@ class Choices:
 
 
 @dataclass(frozen=True, slots=True)
+class Defect:
+    """Where a paper's energy accounting departs from what is right; kept to match its totals.
+
+    Formulas are per head; `from_keys` is the number of keys M from which it shows.
+    """
+
+    what: str
+    omits: tuple[str, ...]
+    energy_pj: Expr | None
+    buffer_reads: Expr | None
+    from_keys: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
 class PublishedForm:
     """A paper's closed form: cycles of each phase, and traffic in words where it is special.
 
@@ -66,6 +81,7 @@ class PublishedForm:
     read: tuple[tuple[str, Expr], ...]
     write: tuple[tuple[str, Expr], ...]
     source: str
+    defects: tuple[Defect, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,10 @@ class Mapping:
     placements: tuple[tuple[str, Placement], ...]
     # What the buffer holds of each tensor, by variables.
     held: tuple[tuple[str, tuple[str, ...]], ...]
+    # Further tensors that pass through the buffer, and Einsums that take a tensor of the buffer
+    # directly from where it is made.
+    passing: tuple[str, ...]
+    forwarded: tuple[tuple[str, tuple[str, ...]], ...]
     limit_bytes: int | None
     phases: tuple[tuple[str, ...], ...]
     # Tensors that pass through the outer memory although one phase makes and reads them.
@@ -169,6 +189,18 @@ def mapping_model() -> type[BaseModel]:
         read: dict[str, str]
         write: dict[str, str]
 
+    class DefectFile(BaseModel):
+        """Where a paper's energy accounting departs from what is right."""
+
+        model_config = ConfigDict(extra="forbid")
+        what: str
+        source: str
+        status: str = Field(pattern="^(published|derived|fitted|assumed)$")
+        omits: list[str] = Field(default_factory=list, description="components left out")
+        energy_pj: str | None = Field(default=None, description="formula, pJ per head")
+        buffer_reads: str | None = Field(default=None, description="formula, words per head")
+        from_keys: int = Field(default=0, description="number of keys from which it shows")
+
     class PublishedFile(BaseModel):
         """The closed form of a paper."""
 
@@ -177,6 +209,7 @@ def mapping_model() -> type[BaseModel]:
         status: str = Field(default="published", pattern="^(published|derived|fitted|assumed)$")
         cycles: str | list[str]
         traffic: TrafficFile | None = None
+        energy_defects: list[DefectFile] = Field(default_factory=list)
 
     class MappingFile(BaseModel):
         """How a cascade sits on an architecture."""
@@ -190,6 +223,8 @@ def mapping_model() -> type[BaseModel]:
         loops: list[str] = Field(default_factory=list)
         placement: dict[str, PlacementFile]
         buffer: dict[str, list[str]] = Field(default_factory=dict)
+        passing: list[str] = Field(default_factory=list)
+        forwarded: dict[str, list[str]] = Field(default_factory=dict)
         buffer_limit: LimitFile | None = None
         phases: list[list[str]] = Field(default_factory=list)
         spilled: dict[str, str] = Field(default_factory=dict)
@@ -264,6 +299,21 @@ def mapping_from(document: Document) -> Mapping:
             formulas(traffic["read"], "published", "traffic", "read"),
             formulas(traffic["write"], "published", "traffic", "write"),
             published["source"],
+            tuple(
+                Defect(
+                    entry["what"],
+                    tuple(entry["omits"]),
+                    formula(entry["energy_pj"], "published", "energy_defects", i)
+                    if entry["energy_pj"]
+                    else None,
+                    formula(entry["buffer_reads"], "published", "energy_defects", i)
+                    if entry["buffer_reads"]
+                    else None,
+                    entry["from_keys"],
+                    entry["status"],
+                )
+                for i, entry in enumerate(published["energy_defects"])
+            ),
         )
         if len(listed) != max(1, len(data["phases"])):
             what = f"{len(listed)} formulas for {max(1, len(data['phases']))} phases"
@@ -279,6 +329,8 @@ def mapping_from(document: Document) -> Mapping:
         tuple(data["loops"]),
         tuple((name, _placement(entry)) for name, entry in data["placement"].items()),
         tuple((name, tuple(variables)) for name, variables in data["buffer"].items()),
+        tuple(data["passing"]),
+        tuple((name, tuple(readers)) for name, readers in data["forwarded"].items()),
         limit,
         tuple(tuple(phase) for phase in data["phases"]),
         formulas(data["spilled"], "spilled"),

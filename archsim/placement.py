@@ -175,11 +175,23 @@ def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> It
             hint = legal_words(loop, sorted(variables), "variables")
             yield mapping.problem(("loops",), f"unknown variable '{loop}' in the loops", hint)
     tensors = [tensor.name for tensor in cascade.tensors]
-    for key, entries in (("buffer", mapping.held), ("spilled", mapping.spilled)):
-        for tensor, _ in entries:
-            if tensor not in tensors:
-                hint = legal_words(tensor, tensors, f"tensors of {cascade.name}")
-                yield mapping.problem((key, tensor), f"unknown tensor '{tensor}'", hint)
+    listed_tensors = [("passing", name) for name in mapping.passing]
+    for key, entries in (
+        ("buffer", mapping.held),
+        ("spilled", mapping.spilled),
+        ("forwarded", mapping.forwarded),
+    ):
+        listed_tensors += [(key, tensor) for tensor, _ in entries]
+    for key, tensor in listed_tensors:
+        if tensor not in tensors:
+            hint = legal_words(tensor, tensors, f"tensors of {cascade.name}")
+            yield mapping.problem((key, tensor), f"unknown tensor '{tensor}'", hint)
+    for tensor, readers in mapping.forwarded:
+        for reader in readers:
+            if reader not in defined:
+                hint = legal_words(reader, defined, f"Einsums of {cascade.name}")
+                at = ("forwarded", tensor)
+                yield mapping.problem(at, f"no Einsum '{reader}' to forward {tensor} to", hint)
 
 
 def operators(einsum: Einsum, array: Array) -> dict[str, int]:

@@ -18,23 +18,37 @@ UNITS: dict[str, dict[str, int]] = {
     "bits": {"bit": 1, "bits": 1, "B": 8},
     "hertz": {"Hz": 1, "kHz": 10**3, "MHz": 10**6, "GHz": 10**9},
     "nanoseconds": {"ns": 1, "us": 10**3, "ms": 10**6},
+    "picojoules": {"pJ": 1, "nJ": 10**3, "uJ": 10**6},
+    "square micrometres": {"um2": 1, "mm2": 10**6},
 }
-_FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z/]+)\Z")
+_FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z/]+[0-9]?)\Z")
 
 
 def parse_quantity(text: object, dimension: str) -> int:
-    """Return a quantity as a whole number of the dimension's base unit.
+    """Return a quantity as a whole number of the dimension's base unit; see `parse_exact`.
+
+    Raises:
+        ValueError: as `parse_exact`, or it is not a whole number of base units.
+
+    Example:
+        >>> parse_quantity("16 MiB", "bytes")
+        16777216
+    """
+    amount = parse_exact(text, dimension)
+    if amount.denominator != 1:
+        raise ValueError(f"{text} is not a whole number of {dimension}")
+    return int(amount)
+
+
+def parse_exact(text: object, dimension: str) -> Fraction:
+    """Return a quantity in the dimension's base unit, exactly.
 
     Args:
         text: what the user wrote, such as "16 MiB".
         dimension: a key of UNITS.
 
     Raises:
-        ValueError: no unit, a unit of another dimension, or not a whole number of base units.
-
-    Example:
-        >>> parse_quantity("16 MiB", "bytes")
-        16777216
+        ValueError: no unit, or a unit of another dimension.
     """
     units = UNITS[dimension]
     legal = ", ".join(units)
@@ -49,10 +63,7 @@ def parse_quantity(text: object, dimension: str) -> int:
         same = [known for known in units if known.lower() == unit.lower()]
         hint = f"; did you mean '{same[0]}'?" if same else ""
         raise ValueError(f"unknown unit '{unit}'; legal units: {legal}{hint}")
-    amount = Fraction(number) * units[unit]
-    if amount.denominator != 1 or amount < 0:
-        raise ValueError(f"{text} is not a whole number of {dimension}")
-    return int(amount)
+    return Fraction(number) * units[unit]
 
 
 def show_bytes(amount: float) -> str:

@@ -1,0 +1,300 @@
+"""Energy and area: action counts times the reference tables of the architecture.
+
+Actions follow from the cascade and the mapping. Every operator application causes the actions of
+its row; a tensor that the buffer holds (or that passes through it) costs a row access for each row
+of words read, written or filled; every word over the outer memory's boundary costs an access there;
+every operator reads and writes registers of its PE.
+
+Two accountings. `consistent` counts all of that. `paper` applies the defects that a mapping lists
+for the paper it comes from, so that published totals can be matched; it exists only where a
+mapping lists some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, log2, prod
+
+from archsim import sram
+from archsim.arch import Architecture, Array
+from archsim.errors import ArchError
+from archsim.estimate import Estimate
+from archsim.formulas import compute
+from archsim.mapping import Defect
+from archsim.placement import Placed, Work
+from einsum_cascade.cascade import Einsum
+from einsum_cascade.errors import Problem, Source, legal_words
+
+ACCOUNTINGS = ("consistent", "paper")
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Energy of one component for one Einsum or tensor, over all heads."""
+
+    component: str
+    # The Einsum that caused it, or the tensor that was moved.
+    cause: str
+    actions: Fraction
+    pj: float
+
+
+def energy(placed: Placed, estimate: Estimate, accounting: str = "consistent") -> tuple[Spent, ...]:
+    """Return the energy of a placed cascade, by component and cause.
+
+    Raises:
+        ArchError: an unknown accounting, `paper` for a mapping that lists no defects, or an action
+            that the architecture's energy table lacks.
+    """
+    if accounting not in ACCOUNTINGS:
+        hint = legal_words(accounting, ACCOUNTINGS, "accountings")
+        raise ArchError(
+            Problem(Source("accounting"), f"unknown accounting '{accounting}'", hint=hint)
+        )
+    form = placed.mapping.published
+    if accounting == "paper" and (form is None or not form.defects):
+        what = f"{placed.mapping.name} lists no paper's accounting"
+        raise ArchError(placed.mapping.problem(("name",), what, "use --accounting consistent"))
+    defects = form.defects if form is not None and accounting == "paper" else ()
+    omitted = {name for defect in defects for name in defect.omits}
+    spent = [
+        *_operators(placed),
+        *_registers(placed),
+        *_buffer(placed),
+        *_memory(placed, estimate),
+    ]
+    kept = [one for one in spent if one.component.rsplit(".", 1)[-1] not in omitted]
+    return (*kept, *(one for defect in defects for one in _defect(placed, defect)))
+
+
+def by_component(spent: tuple[Spent, ...]) -> dict[str, float]:
+    """Add up energy by component."""
+    return _add_up((one.component, one.pj) for one in spent)
+
+
+def by_cause(spent: tuple[Spent, ...]) -> dict[str, float]:
+    """Add up energy by Einsum or moved tensor."""
+    return _add_up((one.cause, one.pj) for one in spent)
+
+
+def _add_up(entries: Iterable[tuple[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for name, pj in entries:
+        total[name] = total.get(name, 0.0) + pj
+    return total
+
+
+def _operators(placed: Placed) -> list[Spent]:
+    table = dict(placed.architecture.energy_pj)
+    spent = []
+    for work in placed.work:
+        array = placed.architecture.array(work.array or "")
+        for operator, count in work.operations:
+            row = array.cost(operator) if array else None
+            for action, number in row.actions if row else ():
+                if action not in table:
+                    hint = legal_words(action, table, "actions of the energy table")
+                    at = placed.architecture.place("energy")
+                    raise ArchError(Problem(at, f"no energy for '{action}'", hint=hint))
+                actions = Fraction(count * number * placed.batch)
+                # An exp made of multiply-accumulates is still spent for exp.
+                kind = operator if operator == "exp" else action
+                name = f"{work.array}.{kind}"
+                spent.append(Spent(name, work.einsum, actions, float(actions) * table[action]))
+    return spent
+
+
+def _registers(placed: Placed) -> list[Spent]:
+    spent = []
+    for work, einsum in _with_einsums(placed):
+        array = placed.architecture.array(work.array or "")
+        if array is None:
+            continue
+        reads, writes = register_accesses(placed, work, einsum, array)
+        total = Fraction((reads + writes) * placed.batch)
+        pj = placed.batch * (reads * array.register_read_pj + writes * array.register_write_pj)
+        spent.append(Spent(f"{array.name}.registers", work.einsum, total, pj))
+    return spent
+
+
+def register_accesses(placed: Placed, work: Work, einsum: Einsum, array: Array) -> tuple[int, int]:
+    """Register reads and writes of an Einsum in all PEs, for one head.
+
+    An operator of one slot reads one register operand (the other streams by) and writes its
+    result; each slot of a longer one reads two and writes one, and its range split writes once
+    more. A reduction across PEs passes its result on instead of writing it.
+    """
+    where = dict(placed.mapping.placements)[einsum.name]
+    spatial = {variable for _, variables in where.axes for variable in variables}
+    leaves = {leaf.lower() for leaf in _leaves(placed, einsum.over)}
+    passes_on = bool(leaves & spatial) and len(array.axes) > 1
+    reads = writes = 0
+    for operator, count in work.operations:
+        row = array.cost(operator)
+        slots = row.slots if row else 1
+        reads += count * (2 * slots if slots > 1 else 1)
+        writes += count * (slots + 1 if slots > 1 else 0 if passes_on else 1)
+    return reads, writes
+
+
+def _with_einsums(placed: Placed) -> list[tuple[Work, Einsum]]:
+    pairs = []
+    for work in placed.work:
+        found = [e for e in placed.cascade.defining(work.einsum) if not e.is_initial]
+        pairs.append((work, found[0]))
+    return pairs
+
+
+def buffer_words(placed: Placed) -> dict[tuple[str, str, str], Fraction]:
+    """Words between arrays and buffer for one head, by (cause, tensor, "read" or "write").
+
+    An Einsum reads each held element it needs once for every tile loop that its variables span;
+    elements broadcast along an axis, or kept by a PE over an inner loop, are read once. A tensor
+    that a phase makes and reads is written once; what comes from outside is filled.
+    """
+    mapping, tiling, cascade = placed.mapping, placed.tiling, placed.cascade
+    extents = dict(tiling.extents)
+    through = {name for name, _ in mapping.held} | set(mapping.passing)
+    pairs = _with_einsums(placed)
+    # What changes at load lies in the buffer in place of the input it comes from.
+    through |= {
+        work.einsum
+        for work, einsum in pairs
+        if work.array is None and any(read.tensor in through for read in einsum.reads)
+    }
+    forwarded = dict(mapping.forwarded)
+    shares = _spilled_shares(placed)
+    loops = {cascade.rank_of(variable) for variable in mapping.loops}
+    found: dict[tuple[str, str, str], Fraction] = {}
+    for work, einsum in pairs:
+        own = _leaves(placed, einsum.variables)
+        for name in dict.fromkeys(read.tensor for read in einsum.reads):
+            if name not in through or einsum.name in forwarded.get(name, ()) or not work.array:
+                continue
+            ranks = [rank for rank in cascade.tensor(name).ranks if rank]
+            carried = {leaf for rank in ranks for leaf in tiling.leaves(rank)}
+            again = prod(extents[leaf] for leaf in own & loops if leaf not in carried)
+            found[einsum.name, name, "read"] = Fraction(_elements(placed, carried & own) * again)
+    for phase in placed.phases:
+        inside = {work.einsum for work in phase.work}
+        read_inside = {r.tensor for _, e in pairs if e.name in inside for r in e.reads}
+        for work, einsum in pairs:
+            if work.array and einsum.name in inside & through & read_inside:
+                # A spilled share goes to memory as it is made, and is filled when it comes back.
+                kept = 1 - shares.get(einsum.name, Fraction(0))
+                words = kept * _elements(placed, _leaves(placed, einsum.left))
+                if words:
+                    found[einsum.name, einsum.name, "write"] = words
+        for name, words in phase.read:
+            if name in through:
+                key = (name, name, "write")
+                found[key] = found.get(key, Fraction(0)) + words
+    return found
+
+
+def _spilled_shares(placed: Placed) -> dict[str, Fraction]:
+    names = dict(placed.tiling.names)
+    return {
+        name: compute(share, names, placed.mapping.place("spilled", name))
+        for name, share in placed.mapping.spilled
+    }
+
+
+def _leaves(placed: Placed, variables: tuple[str, ...]) -> set[str]:
+    tiling, cascade = placed.tiling, placed.cascade
+    return {leaf for v in variables for leaf in tiling.leaves(cascade.rank_of(v))}
+
+
+def _elements(placed: Placed, leaves: set[str]) -> int:
+    """Number of elements over some ranks, whole ranks with their true size."""
+    extents = dict(placed.tiling.extents)
+    left = set(leaves)
+    total = 1
+    for whole, parts in placed.tiling.partitions:
+        if set(parts) <= left:
+            total *= extents[whole]
+            left -= set(parts)
+    return total * prod(extents[leaf] for leaf in left)
+
+
+def _buffer(placed: Placed) -> list[Spent]:
+    buffer = placed.architecture.buffer
+    if buffer is None or buffer.capacity_bytes is None:
+        return []
+    row = Fraction(buffer.width_bits, placed.architecture.word_bits)
+    size = (buffer.capacity_bytes, buffer.width_bits, buffer.ports, buffer.banks)
+    price = {"read": sram.read_pj(*size), "write": sram.write_pj(*size)}
+    spent = []
+    for (cause, _, way), words in buffer_words(placed).items():
+        rows = words * placed.batch / row
+        spent.append(Spent(f"{buffer.name}.{way}", cause, rows, float(rows) * price[way]))
+    return spent
+
+
+def _memory(placed: Placed, estimate: Estimate) -> list[Spent]:
+    outer = placed.architecture.outer
+    each = dict(placed.architecture.energy_pj).get("dram", 0.0)
+    spent = []
+    for tensor, amount in (*estimate.read_bytes, *estimate.write_bytes):
+        actions = amount * 8 / outer.width_bits
+        spent.append(Spent(outer.name, tensor, actions, float(actions) * each))
+    return spent
+
+
+def _defect(placed: Placed, defect: Defect) -> list[Spent]:
+    names = dict(placed.tiling.names)
+    if names.get("M", Fraction(0)) < defect.from_keys:
+        return []
+    at = placed.mapping.place("published", "energy_defects")
+    spent = []
+    if defect.energy_pj is not None:
+        pj = compute(defect.energy_pj, names, at) * placed.batch
+        spent.append(Spent("as_counted_by_paper", defect.what, Fraction(1), float(pj)))
+    buffer = placed.architecture.buffer
+    if defect.buffer_reads is not None and buffer is not None and buffer.capacity_bytes:
+        row = Fraction(buffer.width_bits, placed.architecture.word_bits)
+        rows = compute(defect.buffer_reads, names, at) * placed.batch / row
+        each = sram.read_pj(buffer.capacity_bytes, buffer.width_bits, buffer.ports, buffer.banks)
+        spent.append(Spent("as_counted_by_paper", defect.what, rows, float(rows) * each))
+    return spent
+
+
+def area(architecture: Architecture, accounting: str = "consistent") -> dict[str, float]:
+    """Return the area of a chip by component, um^2.
+
+    In `paper` accounting every register file is charged as 64 rows of 32 bits, whatever its depth,
+    as the FuseMax artifact does; only its address generators follow the depth.
+    """
+    found = {
+        array.name: array_area(architecture, array, accounting) for array in architecture.arrays
+    }
+    for memory in architecture.memories:
+        if memory.capacity_bytes and memory.parent is not None:
+            found[memory.name] = sram.area_um2(
+                memory.capacity_bytes, memory.width_bits, memory.ports, memory.banks
+            )
+    return found
+
+
+def array_area(architecture: Architecture, array: Array, accounting: str) -> float:
+    """Area of an array: the units of its operators and a register file in every PE, and network."""
+    table = dict(architecture.area_um2)
+    units = dict.fromkeys(row.unit for row in array.operators)
+    missing = [unit for unit in units if unit not in table]
+    if missing and table:
+        hint = legal_words(missing[0], table, "units of the area table")
+        at = architecture.place("area")
+        raise ArchError(Problem(at, f"no area for '{missing[0]}'", hint=hint))
+    rows, bits = (
+        (64, 32) if accounting == "paper" else (array.register_entries, array.register_bits)
+    )
+    register = (
+        rows * bits * table.get("register_bit", 0.0)
+        + rows * table.get("register_row", 0.0)
+        + ceil(log2(max(1, array.register_entries))) * table.get("register_address", 0.0)
+    )
+    each = sum(table.get(unit, 0.0) for unit in units) + register
+    columns = dict(array.axes).get("cols", 0)
+    return array.count * (array.pes * each + columns * table.get("network", 0.0))
