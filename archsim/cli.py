@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -273,6 +274,9 @@ def run(
     level: Annotated[
         str, typer.Option(help="bound: a provable lower bound; published: the paper's closed form.")
     ] = "bound",
+    accounting: Annotated[
+        str, typer.Option(help="consistent, or paper: energy as the mapping's paper counts it.")
+    ] = "consistent",
     as_json: Json = False,
 ) -> None:
     """Put a cascade on an accelerator: cycles, traffic, utilization."""
@@ -280,11 +284,30 @@ def run(
     from einsum_cascade import catalog
 
     workload = catalog.workload(model, **_sizes(set_))
-    report = reporting.run(cascade, workload, arch, mapping, level=level)
+    report = reporting.run(cascade, workload, arch, mapping, level=level, accounting=accounting)
     if as_json:
         _print_json(report.as_dict())
     else:
         print(report)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="The study: flat-lanes.")],
+    as_json: Json = False,
+) -> None:
+    """Run a study that the documentation shows."""
+    from archsim.studies import STUDIES
+
+    if name not in STUDIES:
+        raise _bad("study", f"unknown study '{name}'", legal_words(name, STUDIES, "studies"))
+    rows = STUDIES[name]()
+    if as_json:
+        _print_json({"study": name, "rows": [asdict(row) for row in rows]})
+        return
+    print("Attention speedup of FuseMax over FLAT (means over models; all lengths, up to 64K)")
+    for row in rows:
+        print(f"  {row.what:40} {row.mean:6.2f} {row.mean_up_to_64k:6.2f}")
 
 
 @app.command()

@@ -101,6 +101,8 @@ class Mapping:
     # directly from where it is made.
     passing: tuple[str, ...]
     forwarded: tuple[tuple[str, tuple[str, ...]], ...]
+    # Tensors of which the buffer holds two tiles, one in use and one on its way.
+    double_buffered: tuple[str, ...]
     limit_bytes: int | None
     phases: tuple[tuple[str, ...], ...]
     # Tensors that pass through the outer memory although one phase makes and reads them.
@@ -223,6 +225,7 @@ def mapping_model() -> type[BaseModel]:
         loops: list[str] = Field(default_factory=list)
         placement: dict[str, PlacementFile]
         buffer: dict[str, list[str]] = Field(default_factory=dict)
+        double_buffered: list[str] = Field(default_factory=list)
         passing: list[str] = Field(default_factory=list)
         forwarded: dict[str, list[str]] = Field(default_factory=dict)
         buffer_limit: LimitFile | None = None
@@ -331,6 +334,7 @@ def mapping_from(document: Document) -> Mapping:
         tuple((name, tuple(variables)) for name, variables in data["buffer"].items()),
         tuple(data["passing"]),
         tuple((name, tuple(readers)) for name, readers in data["forwarded"].items()),
+        tuple(data["double_buffered"]),
         limit,
         tuple(tuple(phase) for phase in data["phases"]),
         formulas(data["spilled"], "spilled"),

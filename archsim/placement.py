@@ -85,9 +85,14 @@ class Placed:
 
 
 def place(
-    cascade: Cascade, workload: Workload, architecture: Architecture, mapping: Mapping
+    cascade: Cascade,
+    workload: Workload,
+    architecture: Architecture,
+    mapping: Mapping,
+    *,
+    double_buffer: bool = True,
 ) -> Placed:
-    """Put a cascade on an architecture.
+    """Put a cascade on an architecture; `double_buffer` as in `tiling.tile`.
 
     Raises:
         ArchError: every Einsum that the mapping does not place, every name it uses that does not
@@ -97,7 +102,7 @@ def place(
     problems = list(_check(cascade, architecture, mapping))
     if problems:
         raise ArchError(problems)
-    tiling = tile(cascade, workload, architecture, mapping)
+    tiling = tile(cascade, workload, architecture, mapping, double_buffer=double_buffer)
     where = dict(mapping.placements)
     work: dict[str, list[Work]] = {}
     for einsum in cascade.einsums:
@@ -176,6 +181,7 @@ def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> It
             yield mapping.problem(("loops",), f"unknown variable '{loop}' in the loops", hint)
     tensors = [tensor.name for tensor in cascade.tensors]
     listed_tensors = [("passing", name) for name in mapping.passing]
+    listed_tensors += [("double_buffered", name) for name in mapping.double_buffered]
     for key, entries in (
         ("buffer", mapping.held),
         ("spilled", mapping.spilled),

@@ -15,6 +15,7 @@ from math import ceil
 from typing import Any
 
 from archsim import arch, mapping
+from archsim.energy import area, by_cause, by_component, energy
 from archsim.errors import ArchError
 from archsim.estimate import Estimate
 from archsim.lower_bound import lower_bound
@@ -84,6 +85,17 @@ class Report:
             f"  buffer        {show_bytes(self.buffer_bytes['needed'] or 0)} held at a time"
             + (f" of {show_bytes(buffer)}" if buffer else ""),
         ]
+        if self.energy_pj:
+            total = self.energy_pj["total"]
+            ordered = sorted(self.energy_pj["by_component"].items(), key=lambda item: -item[1])
+            parts = "  ".join(f"{name} {pj / total:.1%}" for name, pj in ordered[:5])
+            lines.append(f"  energy        {total / 1e12:,.4g} J ({self.accounting}): {parts}")
+        if self.area_um2:
+            total = self.area_um2["total"]
+            parts = "  ".join(
+                f"{name} {size / total:.1%}" for name, size in self.area_um2["by_component"].items()
+            )
+            lines.append(f"  area          {total / 1e6:,.4g} mm2: {parts}")
         for array, share in self.utilization.items():
             parts = "  ".join(
                 f"{name} {value:.3f}" for name, value in self.utilization_by_einsum[array].items()
@@ -99,6 +111,7 @@ def run(
     mapping_: mapping.Mapping | str,
     *,
     level: str = "bound",
+    accounting: str = "consistent",
     sizes: Mapping[str, int] | None = None,
 ) -> Report:
     """Run a cascade on an accelerator at one level of the ladder.
@@ -109,6 +122,7 @@ def run(
         architecture: an architecture, its shipped name or a path.
         mapping_: a mapping, its shipped name or a path.
         level: "bound" or "published".
+        accounting: "consistent", or "paper" to repeat what the paper's energy model does.
         sizes: further or other sizes, for example M and P.
 
     Raises:
@@ -126,8 +140,10 @@ def run(
         merged = {**dict(workload.sizes), **sizes}
         workload = Workload(workload.name, tuple(merged.items()), workload.title)
     architecture = arch.load_architecture(architecture)
-    placed = place(cascade, workload, architecture, mapping.load_mapping(mapping_))
-    return make_report(placed, level)
+    found = mapping.load_mapping(mapping_)
+    # The papers' tiling rules leave no room for a second tile of the operands.
+    placed = place(cascade, workload, architecture, found, double_buffer=level != "published")
+    return make_report(placed, level, accounting)
 
 
 def bound(
@@ -150,7 +166,7 @@ def published_report(
     return run(cascade, workload, architecture, mapping_, level="published")
 
 
-def make_report(placed: Placed, level: str) -> Report:
+def make_report(placed: Placed, level: str, accounting: str = "consistent") -> Report:
     """Evaluate a placed cascade at a level."""
     found = LEVELS[level](placed)
     least = found if level == "bound" else lower_bound(placed)
@@ -178,13 +194,13 @@ def make_report(placed: Placed, level: str) -> Report:
         arch=architecture.name,
         mapping=placed.mapping.name,
         level=level,
-        accounting="consistent",
+        accounting=accounting,
         sizes={rank: placed.workload.size(rank) for rank in ranks},
         cycles=ceil(found.cycles),
         latency_s=float(found.cycles / architecture.clock_hz),
         traffic_bytes=_traffic(found),
-        energy_pj=None,
-        area_um2=None,
+        energy_pj=_energy(placed, found, accounting),
+        area_um2=_area(architecture, accounting),
         utilization={name: sum(parts.values()) for name, parts in by_array.items()},
         utilization_by_einsum=by_array,
         buffer_bytes={"needed": tiling.held_bytes, "capacity": tiling.capacity_bytes},
@@ -198,6 +214,26 @@ def make_report(placed: Placed, level: str) -> Report:
         versions={"einsum-archsim": einsum_cascade.__version__},
         placed=placed,
     )
+
+
+def _energy(placed: Placed, found: Estimate, accounting: str) -> dict[str, Any] | None:
+    """Energy as a report shows it; None for an architecture without an energy table."""
+    if not placed.architecture.energy_pj:
+        return None
+    spent = energy(placed, found, accounting)
+    return {
+        "total": sum(one.pj for one in spent),
+        "by_component": by_component(spent),
+        "by_einsum": by_cause(spent),
+    }
+
+
+def _area(architecture: arch.Architecture, accounting: str) -> dict[str, Any] | None:
+    """Area as a report shows it; None for an architecture without an area table."""
+    if not architecture.area_um2:
+        return None
+    parts = area(architecture, accounting)
+    return {"total": sum(parts.values()), "by_component": parts}
 
 
 def _traffic(found: Estimate) -> dict[str, Any]:

@@ -37,9 +37,14 @@ class Tiling:
 
 
 def tile(
-    cascade: Cascade, workload: Workload, architecture: Architecture, mapping: Mapping
+    cascade: Cascade,
+    workload: Workload,
+    architecture: Architecture,
+    mapping: Mapping,
+    *,
+    double_buffer: bool = True,
 ) -> Tiling:
-    """Choose tile sizes.
+    """Choose tile sizes; without `double_buffer` as papers do that leave no room to prefetch.
 
     Raises:
         ArchError: splits contradict each other, or not even the smallest tile fits the buffer.
@@ -81,17 +86,23 @@ def tile(
         extents[parts[0]] = left
         names[parts[0]] = Fraction(left)
     capacity = _capacity(architecture, mapping)
+    twice = mapping.double_buffered if double_buffer else ()
+
+    def held_bytes(sizes: dict[str, int]) -> int:
+        words = _held(mapping, cascade, sizes, twice)
+        return words * architecture.word_bits // 8
+
     for part, outer, count in fitted:
         best = 0
         for size in range(1, count + 1):
             if count % size == 0:
                 trial = {**extents, part: size, outer: count // size}
-                fits = capacity is None or _held(mapping, cascade, trial, architecture) <= capacity
+                fits = capacity is None or held_bytes(trial) <= capacity
                 best = size if fits else best
         if best:
             extents[part], extents[outer] = best, count // best
             names[part], names[outer] = Fraction(best), Fraction(count // best)
-    held = _held(mapping, cascade, extents, architecture)
+    held = held_bytes(extents)
     if capacity is not None and held > capacity:
         buffer = architecture.buffer
         assert buffer is not None
@@ -151,9 +162,9 @@ def _capacity(architecture: Architecture, mapping: Mapping) -> int | None:
 
 
 def _held(
-    mapping: Mapping, cascade: Cascade, extents: dict[str, int], architecture: Architecture
+    mapping: Mapping, cascade: Cascade, extents: dict[str, int], twice: tuple[str, ...]
 ) -> int:
-    """Bytes the buffer holds at a time, over all held tensors."""
+    """Words the buffer holds at a time, over all held tensors."""
     words = 0
     for tensor, variables in mapping.held:
         count = 1
@@ -164,8 +175,8 @@ def _held(
                 what = f"unknown variable '{variable}' for {tensor}"
                 raise ArchError(mapping.problem(("buffer", tensor), what, hint))
             count *= extents[rank]
-        words += count
-    return words * architecture.word_bits // 8
+        words += count * (2 if tensor in twice else 1)
+    return words
 
 
 __all__ = ["FIT", "Tiling", "tile"]

@@ -8,6 +8,7 @@ from the cascade's defaults.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,10 +106,21 @@ def _rank_sizes(
                     f"(shapes {given[seen[rank]].shape} and {array.shape})"
                 )
             seen.setdefault(rank, name)
+    for whole, parts in cascade.splits:
+        tiles = " x ".join(f"{part}={found[part]}" for part in parts if part in found)
+        if whole in found and all(part in found for part in parts):
+            product = math.prod(found[part] for part in parts)
+            if product != found[whole]:
+                raise CascadeError(
+                    f"rank {whole} is {found[whole]} in {seen[whole]}, but {tiles} in "
+                    f"{seen[parts[0]]}"
+                )
     for rank, size in sizes.items():
         if rank not in cascade.ranks:
             hint = legal_words(rank, cascade.ranks, "ranks")
             raise CascadeError(f"{cascade.name} has no rank '{rank}'; {hint}")
+        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+            raise CascadeError(f"the size of rank {rank} is a positive integer, not {size!r}")
         if found.get(rank, size) != size:
             raise CascadeError(f"rank {rank} is {found[rank]} in {seen[rank]}, not {size}")
     return found
@@ -126,15 +138,18 @@ def extents_of(
     for whole, parts in cascade.splits:
         known = [part for part in parts if part in found]
         if whole in found:
-            for part in reversed(parts[1:]):
-                found.setdefault(part, defaults.get(part, DEFAULT_TILE))
-            inner = int(np.prod([found[part] for part in parts[1:]]))
-            found.setdefault(parts[0], max(1, -(-found[whole] // inner)))
-            if found[parts[0]] * inner < found[whole]:
+            # What the other parts leave open follows from them; only then do defaults count.
+            for part in reversed(parts):
+                others = [found.get(other, 0) for other in parts if other != part]
+                if all(others):
+                    found.setdefault(part, max(1, -(-found[whole] // math.prod(others))))
+                else:
+                    found.setdefault(part, defaults.get(part, DEFAULT_TILE))
+            if math.prod(found[part] for part in parts) < found[whole]:
                 tiles = " x ".join(f"{part}={found[part]}" for part in parts)
                 raise CascadeError(f"{tiles} do not cover {whole}={found[whole]}")
         elif len(known) == len(parts):
-            found[whole] = int(np.prod([found[part] for part in parts]))
+            found[whole] = math.prod(found[part] for part in parts)
     for rank in cascade.ranks:
         if rank not in found and rank in defaults:
             found[rank] = defaults[rank]

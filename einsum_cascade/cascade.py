@@ -137,7 +137,7 @@ class Cascade:
 
     @property
     def ranks(self) -> tuple[str, ...]:
-        """Every rank, whole ranks and parts of splits, by first use."""
+        """Every rank: those of variables by the variable's name, then whole ranks of splits."""
         names = [rank for _, rank in self.variables]
         names += [dim.rank for tensor in self.tensors for dim in tensor.dims if dim.rank]
         for whole, parts in self.splits:

@@ -123,7 +123,14 @@ def cascade_from(document: Document) -> Cascade:
     """Turn a YAML document into a Cascade."""
     data = validate(document, cascade_model(), CascadeError).model_dump()
     line, indent = block_place(document, "cascade")
-    return parse(
+    text = data["cascade"].strip()
+    if text and not any(text in one for one in document.lines) and "\n" not in text:
+        hint = "write 'cascade: |' and the Einsums below it, one a line"
+        raise CascadeError(
+            document.problem(("cascade",), "YAML joins the lines of this text into one", hint)
+        )
+    _check_sizes(document, data["sizes"])
+    cascade = parse(
         data["cascade"],
         data["name"],
         file=document.file,
@@ -133,6 +140,33 @@ def cascade_from(document: Document) -> Cascade:
         description=data["description"],
         paper=data["source"],
     )
+    unknown = [rank for rank in data["sizes"] if rank not in cascade.ranks]
+    if unknown:
+        raise CascadeError(
+            document.problem(
+                ("sizes", rank),
+                f"{cascade.name} has no rank '{rank}'",
+                legal_words(rank, cascade.ranks, "ranks"),
+                at_key=True,
+            )
+            for rank in unknown
+        )
+    return cascade
+
+
+def _check_sizes(document: Document, sizes: Mapping[str, int]) -> None:
+    """Raise CascadeError unless every size is positive and of a rank."""
+    problems = [
+        document.problem(
+            ("sizes", rank),
+            f"{rank}: {size} is not a positive size of a rank",
+            "sizes read: M0: 256, one for each rank, which starts with a capital",
+        )
+        for rank, size in sizes.items()
+        if size < 1 or not rank[:1].isupper()
+    ]
+    if problems:
+        raise CascadeError(problems)
 
 
 def workload_document(name: str) -> Document:
@@ -144,11 +178,7 @@ def workload_document(name: str) -> Document:
 def workload_from_document(document: Document, sizes: Mapping[str, int]) -> Workload:
     """Turn a YAML document into a Workload, with sizes added or replaced."""
     data = validate(document, workload_model(), CascadeError).model_dump()
-    for rank, size in data["sizes"].items():
-        if size < 1 or not rank[:1].isupper():
-            hint = "sizes read: B: 64, one for each rank"
-            message = f"{rank}: {size} is not a positive size of a rank"
-            raise CascadeError(document.problem(("sizes", rank), message, hint))
+    _check_sizes(document, data["sizes"])
     return workload_from(data["name"], {**data["sizes"], **sizes}, data["title"] or data["name"])
 
 

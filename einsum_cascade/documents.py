@@ -10,19 +10,24 @@ other parser is needed; libyaml's scanner is used where PyYAML was built with it
 
 from __future__ import annotations
 
+import re
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
+from yaml.reader import Reader
 
 from einsum_cascade.errors import Problem, Source, SourceError, legal_words
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
+# Values whose places are kept although they are repeats through an alias: repeats multiply.
+MAX_ALIASED = 10_000
 Path_ = tuple[str | int, ...]
 Model = TypeVar("Model", bound="BaseModel")
 
@@ -67,13 +72,19 @@ class Document:
 def read_document(path: Path, error: type[SourceError]) -> Document:
     """Read a YAML file that holds one mapping; raises `error` with places if it does not."""
     try:
-        text = path.read_text(encoding="utf-8")
+        raw = path.read_bytes()
+        # Windows line ends and the mark that some editors put first are as good as none.
+        text = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as reason:
-        raise error(
-            Problem(Source(str(path)), f"cannot read the file: {reason.strerror}")
-        ) from None
+        what = f"cannot read the file: {reason.strerror}"
+        hint = "give the path of a YAML file that you may read"
+        raise error(Problem(Source(str(path)), what, hint=hint)) from None
     except UnicodeDecodeError as reason:
-        raise error(Problem(Source(str(path)), f"not UTF-8 text (byte {reason.start})")) from None
+        before = reason.object[: reason.start].decode(errors="replace").split("\n")
+        place = Source(str(path), len(before), len(before[-1]) + 1)
+        what = f"not UTF-8 text (byte 0x{reason.object[reason.start]:02x})"
+        hint = "save the file in the encoding UTF-8"
+        raise error(Problem(place, what, before[-1], hint=hint)) from None
     return read_text(text, str(path), error)
 
 
@@ -83,7 +94,15 @@ def read_text(text: str, file: str, error: type[SourceError]) -> Document:
     values: dict[Path_, Mark] = {}
     keys: dict[Path_, Mark] = {}
     problems: list[Problem] = []
+    seen: set[int] = set()
     base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    illegal = Reader.NON_PRINTABLE.search(text)
+    if illegal:
+        before = text[: illegal.start()].splitlines() or [""]
+        place = Source(file, len(before), len(before[-1]) + 1)
+        what = f"illegal character U+{ord(illegal[0]):04X}"
+        hint = "a YAML file holds printable text, blanks, tabs and line ends only"
+        raise error(Problem(place, what, lines[len(before) - 1], hint=hint))
 
     def mark(node: yaml.Node) -> Mark:
         start, end = node.start_mark, node.end_mark
@@ -93,6 +112,9 @@ def read_text(text: str, file: str, error: type[SourceError]) -> Document:
 
     def collect(node: yaml.Node, path: Path_) -> None:
         values[path] = mark(node)
+        if id(node) in seen and len(values) > MAX_ALIASED:
+            return
+        seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 collect(item, (*path, index))
@@ -123,20 +145,39 @@ def read_text(text: str, file: str, error: type[SourceError]) -> Document:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as reason:
-        at = reason.problem_mark or reason.context_mark
-        line, column = (at.line, at.column) if at else (0, 0)
-        text_line = lines[line] if line < len(lines) else ""
-        what = f"not YAML: {reason.problem or reason.context}"
-        place = Source(file, line + 1, column + 1)
-        raise error(Problem(place, what, text_line, 1, reason.note or "")) from None
+        raise error(_complaint(reason, file, lines)) from None
     except SourceError:
         raise
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as reason:
-        first_line = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
-        raise error(Problem(Source(file, 1, 1), f"not YAML: {first_line}")) from None
+    except RecursionError:
+        hint = "no more than a few levels are needed; an alias may not refer to itself"
+        what = "the file is nested too deeply"
+        raise error(Problem(Source(file, 1, 1), what, lines[0], hint=hint)) from None
+    except (yaml.YAMLError, ValueError, TypeError) as reason:
+        what = f"not YAML: {str(reason).splitlines()[0]}"
+        hint = "a value that only looks like a date or a number needs quotes"
+        raise error(Problem(Source(file, 1, 1), what, lines[0], hint=hint)) from None
     if problems:
         raise error(problems)
     return Document(file, data, lines, values, keys)
+
+
+def _complaint(reason: yaml.MarkedYAMLError, file: str, lines: tuple[str, ...]) -> Problem:
+    """What the YAML parser says, placed where the mistake is rather than where it shows."""
+    at = reason.problem_mark or reason.context_mark
+    opened = ("while scanning a quoted", "while scanning a simple key", "while parsing a flow")
+    context = reason.context or ""
+    if context.startswith(opened) and reason.context_mark:
+        at = reason.context_mark
+    line, column = (at.line, at.column) if at else (0, 0)
+    text = lines[line] if line < len(lines) else ""
+    hint = "a line reads 'key: value'; a value with ': ' or ' #' in it needs quotes"
+    if "\t" in text:
+        hint = "indent with blanks: YAML takes no tabs there"
+    elif context.startswith(opened):
+        hint = f"{context}: it may lack its end; {hint}"
+    return Problem(
+        Source(file, line + 1, column + 1), f"not YAML: {reason.problem or context}", text, 1, hint
+    )
 
 
 def validate(document: Document, model: type[Model], error: type[SourceError]) -> Model:
@@ -153,23 +194,31 @@ def validate(document: Document, model: type[Model], error: type[SourceError]) -
 def _problem(document: Document, model: type[BaseModel], detail: ErrorDetails) -> Problem:
     path = tuple(detail["loc"])
     last = str(path[-1]) if path else ""
-    legal = _legal_keys(model, path[:-1])
+    fields = _fields(model, path[:-1])
+    legal = [field.alias or name for name, field in fields.items()]
     kind = detail["type"]
     if kind == "extra_forbidden":
         hint = legal_words(last, legal, "known keys")
         return document.problem(path, f"unknown key '{last}'", hint, at_key=True)
     if kind == "missing":
-        hint = "required here: " + ", ".join(legal)
+        needed = [f.alias or name for name, f in fields.items() if f.is_required()]
+        hint = "required here: " + ", ".join(needed)
         return document.problem(path[:-1], f"the key '{last}' is missing", hint)
     message = detail["msg"].removeprefix("Value error, ")
     given = detail.get("input")
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
     where = ".".join(str(part) for part in path)
-    return document.problem(path, f"{where}: {message[:1].lower()}{message[1:]}{shown}")
+    # The nearest key that the model describes says what is meant.
+    described = ""
+    for end in range(1, len(path) + 1):
+        field = _fields(model, path[: end - 1]).get(str(path[end - 1]))
+        if field is not None and field.description:
+            described = f"{path[end - 1]}: {field.description}"
+    return document.problem(path, f"{where}: {message[:1].lower()}{message[1:]}{shown}", described)
 
 
-def _legal_keys(model: type[BaseModel], path: Path_) -> list[str]:
-    """Field names of the model that stands at a path inside another model."""
+def _fields(model: type[BaseModel], path: Path_) -> dict[str, FieldInfo]:
+    """Fields of the model that stands at a path inside another model."""
     from pydantic import BaseModel as Base
 
     current: Any = model
@@ -183,8 +232,8 @@ def _legal_keys(model: type[BaseModel], path: Path_) -> list[str]:
             current = arguments[-1] if arguments else None
         current = _model_in(current)
     if isinstance(current, type) and issubclass(current, Base):
-        return [field.alias or name for name, field in current.model_fields.items()]
-    return []
+        return dict(current.model_fields)
+    return {}
 
 
 def _model_in(annotation: Any) -> Any:
@@ -201,9 +250,13 @@ def _model_in(annotation: Any) -> Any:
 def block_place(document: Document, key: str) -> tuple[int, int]:
     """Return (line, indent) of the first line of a block text `key: |`; 1-based line."""
     mark = document.values[(key,)]
-    header = document.lines[mark.line - 1][mark.column - 1 :].lstrip()
-    if not header.startswith(("|", ">")):
+    header = document.lines[mark.line - 1][mark.column - 1 :]
+    # An anchor or a tag may stand before the bar, an indentation behind it.
+    block = re.match(r"(?:[&!]\S*\s+)*[|>][-+]?([1-9])?", header)
+    if not block:
         return mark.line, mark.column - 1 + header.startswith(("'", '"'))
     body = document.lines[mark.line :]
     indent = next((len(line) - len(line.lstrip(" ")) for line in body if line.strip()), 0)
+    # Keys of the file itself are not indented, so the number counts from the margin.
+    indent = int(block[1]) if block[1] else indent
     return mark.line + 1, indent

@@ -86,11 +86,11 @@ def evaluate(
     _check_names(cascade, free, parameters, arrays)
     for name in parameters:
         if name in arrays:
-            parameters[name] = float(arrays.pop(name))
-    given = {name: np.asarray(arrays[name]) for name in cascade.inputs}
-    for name, array in given.items():
-        if array.dtype.kind not in "biuf":
-            raise CascadeError(f"{name} has dtype {array.dtype}; numbers are needed")
+            value = _numbers(name, arrays.pop(name))
+            if value.ndim:
+                raise CascadeError(f"{name} is one number, not an array of shape {value.shape}")
+            parameters[name] = float(value)
+    given = {name: _numbers(name, arrays[name]) for name in cascade.inputs}
     batch_axes, forms = readings(cascade, given, sizes or {})
     extents = extents_of(cascade, given, forms, sizes or {})
     batch = batch_shape(given, batch_axes)
@@ -106,6 +106,17 @@ def evaluate(
             values = tensors[name]
             results[name].append(np.where(values.present, values.data, 0.0))
     return {name: np.stack(r).reshape((*batch, *r[0].shape)) for name, r in results.items()}
+
+
+def _numbers(name: str, value: Any) -> Array:
+    """Read an argument as an array of real numbers."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise CascadeError(f"{name} is no array: its rows have different lengths") from None
+    if array.dtype.kind not in "biuf":
+        raise CascadeError(f"{name} has dtype {array.dtype}; real numbers are needed")
+    return array
 
 
 def _check_names(
@@ -175,7 +186,10 @@ class _Run:
                 ranges[variable] = np.array([fixed[rank_of(variable)]])
         target = self.target(einsum)
         points = int(np.prod([len(r) for r in ranges.values()], dtype=object))
-        free = max(einsum.left, key=lambda v: len(ranges[v]), default=None)
+        # What a populate fills comes from one sort, so it can't be cut.
+        whole = _new(einsum) if einsum.op is not None and REDUCTIONS[einsum.op].selects else None
+        kept = (v for v in einsum.left if v != whole)
+        free = max(kept, key=lambda v: len(ranges[v]), default=None)
         if free is None or points <= SLICE_POINTS:
             self.slice(einsum, ranges, target)
             return
@@ -231,9 +245,9 @@ class _Run:
                 row.combine, np.multiply
             )
             with np.errstate(invalid="ignore", over="ignore", under="ignore"):
-                values = reducer.reduce(values, axis=axes) if axes else values
-            # Emptiness of kept variables does not vary along the reduced axes: any point tells.
-            present = np.asarray(np.broadcast_to(point.element, shape).any(axis=axes))
+                values = reducer.reduce(values, axis=axes, initial=row.identity)
+            # Emptiness of kept variables does not vary along the reduced axes, which may be empty.
+            present = np.asarray(np.broadcast_to(point.element, shape).all(axis=axes))
         place = self.place(einsum, left)
         for axis, variable in enumerate(_axes(einsum)):
             if selects or variable in point.causes:
@@ -246,9 +260,18 @@ class _Run:
         names = list(left)
         grid = {v: left[v].reshape([-1 if w == v else 1 for w in names]) for v in names}
         point = _Point(self, grid, set(), np.ones((), dtype=bool))
-        return tuple(
-            np.asarray(point.value(index), dtype=np.intp) for index in einsum.target.indices
-        )
+        found = []
+        for index, size in zip(
+            einsum.target.indices, self.tensors[einsum.name].data.shape, strict=True
+        ):
+            at = np.asarray(point.value(index)).astype(np.intp)
+            if at.size and at.max() >= size:
+                message = f"coordinate {at.max()} of {einsum.target} is beyond its {size}"
+                span = index.span
+                hint = "a rank that a variable also fills must be large enough for it"
+                raise CascadeError(einsum.line.problem(message, span.start, span.end, hint))
+            found.append(at)
+        return tuple(found)
 
 
 def _axes(einsum: Einsum) -> list[str | None]:
@@ -316,19 +339,19 @@ class _Point:
 
     def value(self, expr: Expr) -> Any:
         """Value of an expression at every point; marks points that read an empty element."""
+        # Everything is float64, which holds coordinates and extents exactly.
         match expr:
             case Number(value=value):
-                return value
+                return float(value)
             case Name(name=name) if VARIABLE.match(name):
-                return self.grid[name]
+                return self.grid[name].astype(np.float64)
             case Name(name=name):
-                return self.run.extents.get(name, self.run.parameters.get(name))
+                number = self.run.extents.get(name, self.run.parameters.get(name))
+                return np.float64(number)
             case Access():
                 return self.read(expr)
             case Apply(operator=operator, arguments=arguments):
                 values = [np.asarray(self.value(argument)) for argument in arguments]
-                if operator == "pow":
-                    values[0] = values[0].astype(np.float64)
                 return OPERATORS[operator].apply(*values)
         raise AssertionError(expr)
 
@@ -339,9 +362,11 @@ class _Point:
         causes: set[str] = set()
         for axis, (index, size) in enumerate(zip(access.indices, source.data.shape, strict=True)):
             variables = set(variables_in(index))
-            at = np.asarray(self.value(index)).astype(np.intp)
-            self.exclude((at < 0) | (at >= size), variables)
-            place.append(np.clip(at, 0, max(0, size - 1)))
+            at = np.asarray(self.value(index))
+            # Written so that NaN, which a gather may find, lies outside too.
+            inside = (at >= 0) & (at < size)
+            self.exclude(~inside, variables)
+            place.append(np.where(inside, at, 0).astype(np.intp))
             causes |= variables if axis in source.varying else set()
         if 0 in source.data.shape:
             # Nothing to read: every point is outside already.

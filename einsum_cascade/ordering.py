@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from einsum_cascade.cascade import Einsum, affine
+from einsum_cascade.cascade import Affine, Einsum, affine
 from einsum_cascade.errors import CascadeError
 
 
@@ -98,6 +98,11 @@ def _distances(
                 if left.step is not None and right.step is not None and left.step != right.step:
                     meets = False
                 continue
+            # A variable plus 1 is never 0, on either side.
+            if not left.variables and right.is_plain and _below(left, right):
+                meets = False
+            if not right.variables and left.is_plain and _below(right, left):
+                meets = False
             if not left.is_plain:
                 continue
             rank = ranks.get(left.variables[0], left.variables[0].upper())
@@ -118,11 +123,18 @@ def _distances(
     return found
 
 
+def _below(fixed: Affine, moving: Affine) -> bool:
+    """True if a fixed coordinate lies below every value of a variable plus a step."""
+    return fixed.step is not None and fixed.step < (moving.step or 0)
+
+
 def _recurrence(
     group: tuple[Einsum, ...], ranks: dict[str, str], carried: tuple[str, ...]
 ) -> tuple[str, bool]:
     """Find the rank along which a group of Einsums is a recurrence, and its direction."""
-    common = set.intersection(*({ranks.get(v, v.upper()) for v in e.left} for e in group))
+    # A loop fixes every variable of its rank, so there may be only one on each left side.
+    lists = [[ranks.get(v, v.upper()) for v in e.left] for e in group]
+    common = set.intersection(*({rank for rank in own if own.count(rank) == 1} for own in lists))
     entries = [d for w in group for r in group for d in _distances(w, r, ranks, carried)]
     for rank in sorted(common - set(carried)):
         steps = [entry.get(rank) for entry in entries]
@@ -131,7 +143,7 @@ def _recurrence(
             continue
         if all(step >= 0 for step in known) or all(step <= 0 for step in known):
             return rank, min(known) < 0
-    names = " -> ".join(dict.fromkeys([*(e.name for e in group), group[0].name]))
+    names = " -> ".join([*dict.fromkeys(e.name for e in group), group[0].name])
     last = group[-1]
     start = last.target.span.start
     raise CascadeError(

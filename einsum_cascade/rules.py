@@ -28,6 +28,9 @@ from einsum_cascade.expressions import (
 )
 from einsum_cascade.operators import REDUCTIONS
 
+# The largest integer in an index: coordinates beyond it overflow the shape of an array.
+MAX_INDEX = 2**31
+
 
 @dataclass(slots=True)
 class Draft:
@@ -80,14 +83,15 @@ def rule_left_side(draft: Draft) -> Iterator[Problem]:
         seen: set[str] = set()
         for index in einsum.target.indices:
             form = affine(index)
-            fixed = not form.variables and not form.is_gather
+            fixed = isinstance(index, Name) or form.step is not None
             span = index.span
             if not (form.is_plain or fixed) or (form.step or 0) < 0:
                 yield problem_at(
                     einsum.line,
                     span,
                     f"'{to_text(index)}' is no legal index on the left side",
-                    "legal: a variable (m), a variable plus an integer (m+1), a coordinate (0)",
+                    "legal: a variable (m), a variable plus an integer (m+1), a coordinate (0), "
+                    "a shape (M)",
                 )
             for variable in form.variables:
                 if variable in seen:
@@ -106,7 +110,9 @@ def rule_index(draft: Draft) -> Iterator[Problem]:
         for read in (einsum.target, *einsum.reads):
             for index in read.indices:
                 for node in _index_nodes(index):
-                    number = isinstance(node, Number) and not isinstance(node.value, int)
+                    number = isinstance(node, Number) and not (
+                        isinstance(node.value, int) and node.value <= MAX_INDEX
+                    )
                     operator = isinstance(node, Apply) and node.operator not in (
                         "add",
                         "sub",
@@ -280,13 +286,25 @@ def _apart(a: Expr, b: Expr) -> bool:
         return to_text(a) != to_text(b)
     for fixed, moving in ((left, right), (right, left)):
         if not fixed.variables and moving.is_plain:
-            # A fixed shape (RM[M]) is beyond every variable of that rank; 0 is below m+1.
-            return fixed.step is None or fixed.step < (moving.step or 0)
+            # A shape (RM[M]) is beyond every m, but not beyond m+1; 0 is below m+1.
+            step = moving.step or 0
+            return step == 0 if fixed.step is None else fixed.step < step
     return False
 
 
 def rule_directives(draft: Draft) -> Iterator[Problem]:
-    """Declared inputs are read and not defined; declared outputs are defined."""
+    """Declared inputs are read and not defined, outputs are defined, and each is declared once."""
+    seen: dict[str, int] = {}
+    for directive in draft.directives:
+        names = directive.names if directive.kind in ("param", "output") else ()
+        declared = [(name.name, name.span) for name in names]
+        declared += [(access.tensor, access.span) for access in directive.accesses]
+        for word, span in declared:
+            if word in seen:
+                message = f"{word} is already declared in line {seen[word]}"
+                hint = f"leave one declaration of {word}"
+                yield problem_at(directive.line, span, message, hint)
+            seen.setdefault(word, directive.line.number)
     read = {access.tensor for einsum in draft.einsums for access in einsum.reads}
     for directive in draft.of("input"):
         for access in directive.accesses:

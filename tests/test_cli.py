@@ -224,7 +224,7 @@ def test_check_reports_all_files_at_once(own):
     (own / "other.yaml").write_text("name: x\n")
     message = refused("check", "arch.yaml", "map.yaml", "other.yaml", cwd=own)
     for expected in (
-        "arch.yaml:48:23: memories.buffer.capacity",
+        ": memories.buffer.capacity.value: a unit is due here",
         "did you mean 'ports'?",
         "did you mean 'loops'?",
         "cannot tell what kind of file this is",

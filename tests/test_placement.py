@@ -109,7 +109,7 @@ def test_a_tile_that_does_not_fit_is_refused_with_both_places(resized):
     with pytest.raises(archsim.ArchError) as error:
         archsim.run(ONE_PASS, ec.workload("bert", M=512, P=512), tiny, "fusemax")
     message = str(error.value)
-    assert "one tile needs 129 KiB, the buffer may hold 1000 B" in message
+    assert "one tile needs 193 KiB, the buffer may hold 1000 B" in message
     assert "mappings/fusemax.yaml:24:3: " in message
     assert "architectures/fusemax.yaml:" in message
 
