@@ -19,6 +19,7 @@ from einsum_cascade.legality import parse
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+_NAME = "what reports call it: letters, digits, and - _ . without blanks"
 FOLDERS = {"cascades": "cascades", "models": "models"}
 
 
@@ -88,7 +89,7 @@ def cascade_model() -> type[BaseModel]:
 
         model_config = ConfigDict(extra="forbid", strict=True)
 
-        name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="what reports call it")
+        name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description=_NAME)
         description: str = Field(default="", description="what it computes, in one sentence")
         source: str = Field(default="", description="paper or page it comes from")
         sizes: dict[str, int] = Field(
@@ -109,11 +110,15 @@ def workload_model() -> type[BaseModel]:
 
         model_config = ConfigDict(extra="forbid", strict=True)
 
-        name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="what reports call it")
+        name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description=_NAME)
         title: str = Field(default="", description="the model's name as papers write it")
-        description: str = ""
+        description: str = Field(default="", description="what is modelled, in one sentence")
         source: str = Field(description="where the sizes come from")
-        status: str = Field(default="published", pattern="^(published|derived|fitted|assumed)$")
+        status: str = Field(
+            default="published",
+            pattern="^(published|derived|fitted|assumed)$",
+            description="how the sizes are known: published, derived, fitted or assumed",
+        )
         sizes: dict[str, int] = Field(description="elements along each rank: B, H, E, F, ...")
 
     return WorkloadFile

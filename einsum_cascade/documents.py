@@ -57,7 +57,12 @@ class Document:
         """Make a Problem at a path, or at its nearest parent that is written in the file."""
         marks = self.keys if at_key else self.values
         for end in range(len(path), -1, -1):
-            mark = marks.get(path[:end]) or self.values.get(path[:end])
+            # Keys are known by their text; YAML may have read a number.
+            written = tuple(str(part) for part in path[:end])
+            known = (
+                place.get(key) for place in (marks, self.values) for key in (path[:end], written)
+            )
+            mark = next((one for one in known if one is not None), None)
             if mark is not None:
                 text = self.lines[mark.line - 1] if mark.line <= len(self.lines) else ""
                 place = Source(self.file, mark.line, mark.column)
@@ -110,17 +115,31 @@ def read_text(text: str, file: str, error: type[SourceError]) -> Document:
         width = end.column - start.column if one_line else len(lines[start.line]) - start.column
         return Mark(start.line + 1, start.column + 1, max(1, width))
 
+    def check(node: yaml.Node) -> None:
+        """Note a scalar that YAML cannot turn into a value, such as a date of month 13."""
+        try:
+            if isinstance(node, yaml.ScalarNode):
+                loader.construct_object(node)
+        except (ValueError, LookupError) as reason:
+            place = mark(node)
+            what = f"'{node.value}' is no legal value: {reason}"
+            hint = "text that looks like a date or a number needs quotes"
+            where = Source(file, place.line, place.column)
+            problems.append(Problem(where, what, lines[place.line - 1], place.width, hint))
+
     def collect(node: yaml.Node, path: Path_) -> None:
         values[path] = mark(node)
         if id(node) in seen and len(values) > MAX_ALIASED:
             return
         seen.add(id(node))
+        check(node)
         if isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 collect(item, (*path, index))
         if not isinstance(node, yaml.MappingNode):
             return
         for key_node, value_node in node.value:
+            check(key_node)
             child = (*path, str(key_node.value))
             if child in keys:
                 place = mark(key_node)
@@ -141,6 +160,8 @@ def read_text(text: str, file: str, error: type[SourceError]) -> Document:
                 what = "the file must hold keys and values"
                 raise error(Problem(Source(file, 1, 1), what, first, max(1, len(first)), hint))
             collect(node, ())
+            if problems:
+                raise error(problems)
             data = loader.construct_document(node)
         finally:
             loader.dispose()
@@ -152,32 +173,33 @@ def read_text(text: str, file: str, error: type[SourceError]) -> Document:
         hint = "no more than a few levels are needed; an alias may not refer to itself"
         what = "the file is nested too deeply"
         raise error(Problem(Source(file, 1, 1), what, lines[0], hint=hint)) from None
-    except (yaml.YAMLError, ValueError, TypeError) as reason:
-        what = f"not YAML: {str(reason).splitlines()[0]}"
-        hint = "a value that only looks like a date or a number needs quotes"
-        raise error(Problem(Source(file, 1, 1), what, lines[0], hint=hint)) from None
-    if problems:
-        raise error(problems)
     return Document(file, data, lines, values, keys)
 
 
 def _complaint(reason: yaml.MarkedYAMLError, file: str, lines: tuple[str, ...]) -> Problem:
     """What the YAML parser says, placed where the mistake is rather than where it shows."""
     at = reason.problem_mark or reason.context_mark
-    opened = ("while scanning a quoted", "while scanning a simple key", "while parsing a flow")
-    context = reason.context or ""
-    if context.startswith(opened) and reason.context_mark:
+    context, what = reason.context or "", reason.problem or reason.context or ""
+    opened = {
+        "while scanning a quoted": "the closing quote is missing",
+        "while scanning a simple key": "a line reads 'key: value'",
+        "while parsing a flow": "a comma or the closing bracket is missing",
+    }
+    unclosed = next((hint for start, hint in opened.items() if context.startswith(start)), "")
+    if unclosed and reason.context_mark:
         at = reason.context_mark
     line, column = (at.line, at.column) if at else (0, 0)
     text = lines[line] if line < len(lines) else ""
-    hint = "a line reads 'key: value'; a value with ': ' or ' #' in it needs quotes"
-    if "\t" in text:
-        hint = "indent with blanks: YAML takes no tabs there"
-    elif context.startswith(opened):
-        hint = f"{context}: it may lack its end; {hint}"
-    return Problem(
-        Source(file, line + 1, column + 1), f"not YAML: {reason.problem or context}", text, 1, hint
-    )
+    special = {
+        "tab character": "indent with blanks",
+        "another document": "one file holds one document, without '---' inside",
+        "alias": "*name stands for what &name marks before it; text with * in front needs quotes",
+        "the tag": "leave out the tag: values are plain text, numbers, lists and mappings",
+    }
+    hint = next((hint for word, hint in special.items() if word in what), unclosed)
+    hint = hint or "a line reads 'key: value'; a value with ': ' or ' #' in it needs quotes"
+    what = what.removeprefix("but ")
+    return Problem(Source(file, line + 1, column + 1), f"not YAML: {what}", text, 1, hint)
 
 
 def validate(document: Document, model: type[Model], error: type[SourceError]) -> Model:
@@ -197,6 +219,11 @@ def _problem(document: Document, model: type[BaseModel], detail: ErrorDetails) -
     fields = _fields(model, path[:-1])
     legal = [field.alias or name for name, field in fields.items()]
     kind = detail["type"]
+    if kind == "invalid_key":
+        name = str(path[-2] if last == "[key]" else path[-1])
+        hint = f'a key is a word; a number in its place needs quotes: "{name}"'
+        place = path[:-1] if last == "[key]" else path
+        return document.problem(place, f"the key {name} is not a word", hint, at_key=True)
     if kind == "extra_forbidden":
         hint = legal_words(last, legal, "known keys")
         return document.problem(path, f"unknown key '{last}'", hint, at_key=True)

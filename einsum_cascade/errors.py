@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAX_PROBLEMS = 10
+# How many legal words a hint lists.
+MAX_CHOICES = 20
 # Longest line shown whole; of a longer one the part around the mistake is shown.
 MAX_SHOWN = 120
 
@@ -102,8 +104,10 @@ def closest(word: str, legal: Iterable[str]) -> str | None:
     nothing: the cutoff is lower for short words, and a change of case always counts as near.
     """
     choices = list(dict.fromkeys(legal))
+    # Letters taken for digits: MO is M0, and Ml is M1.
+    alike = str.maketrans("oil", "011")
     for choice in choices:
-        if choice.lower() == word.lower():
+        if choice.lower().translate(alike) == word.lower().translate(alike):
             return choice
     found = difflib.get_close_matches(word, choices, n=1, cutoff=0.5 if len(word) <= 4 else 0.6)
     return found[0] if found else None
@@ -112,6 +116,6 @@ def closest(word: str, legal: Iterable[str]) -> str | None:
 def legal_words(word: str, legal: Iterable[str], what: str) -> str:
     """Write the hint "known `what`: ...; did you mean ...?" for an unknown word."""
     choices = list(dict.fromkeys(legal))
-    shown = ", ".join(choices[:12]) + (", ..." if len(choices) > 12 else "")
+    shown = ", ".join(choices[:MAX_CHOICES]) + (", ..." if len(choices) > MAX_CHOICES else "")
     near = closest(word, choices)
     return f"{what}: {shown or 'none'}" + (f"; did you mean '{near}'?" if near else "")

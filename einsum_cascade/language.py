@@ -78,7 +78,7 @@ class _Reader:
     def span(self, node: ast.expr) -> Span:
         # A node may end on a later line only if the text had several; ours has one.
         start, end = node.col_offset, node.end_col_offset or node.col_offset + 1
-        raw = self.line.text[self.shift :].encode()
+        raw = self.line.text[self.shift :].encode(errors="replace")
         return Span(
             self.shift + len(raw[:start].decode(errors="ignore")),
             self.shift + len(raw[:end].decode(errors="ignore")),
@@ -206,9 +206,6 @@ _TOO_DEEP = "this is nested too deeply", "give a part of it an Einsum of its own
 def _tree(line: Line, start: int, end: int, mode: str, hint: str = _EINSUM) -> ast.AST:
     """Parse characters start..end of a line, or point at Python's complaint."""
     text = line.text[start:end]
-    if "\0" in text:
-        at = start + text.index("\0")
-        raise CascadeError(line.problem("illegal character U+0000", at, at + 1, hint))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -245,17 +242,28 @@ def _complaint(line: Line, start: int, end: int, error: SyntaxError, hint: str) 
     return line.problem(f"cannot read this line: {reason}", at, at + 1, hint)
 
 
+def _checked(line: Line, text: str) -> str:
+    """Return the text of a line unless it holds what Python's parser can't even take."""
+    # NUL, and halves of characters.
+    illegal = re.search("[\0\ud800-\udfff]", text)
+    if illegal:
+        at = illegal.start()
+        message = f"illegal character U+{ord(illegal[0]):04X}"
+        raise CascadeError(line.problem(message, at, at + 1, "write plain text"))
+    return text
+
+
 def parse_expression(text: str, file: str = "expression") -> Expr:
     """Parse arithmetic such as `max(QK + LM, RD) + 2*F`; raises CascadeError."""
     line = Line(text, file, 0)
-    tree = _tree(line, 0, len(text), "eval")
+    tree = _tree(line, 0, len(_checked(line, text)), "eval")
     assert isinstance(tree, ast.Expression)
     return _Reader(line, 0).expression(tree.body)
 
 
 def parse_line(line: Line) -> Statement | Directive | None:
     """Parse one line; None if there is nothing on it. Raises CascadeError with one Problem."""
-    text = line.text.split("#", 1)[0].rstrip()
+    text = _checked(line, line.text.split("#", 1)[0].rstrip())
     start = len(text) - len(text.lstrip())
     word = text[start:].split(" ", 1)[0]
     if not text.strip():
@@ -311,7 +319,7 @@ def _filter(line: Line, text: str, found: re.Match[str] | None) -> Condition | N
     if found is None:
         return None
     start = found.end() + len(text[found.end() :]) - len(text[found.end() :].lstrip())
-    hint = "a filter reads: where m <= p"
+    hint = "a filter reads: where m <= p, or where m == p"
     if start >= len(text):
         raise CascadeError(line.problem("'where' without a condition", start - 5, start, hint))
     tree = _tree(line, start, len(text), "eval", hint)
@@ -320,11 +328,11 @@ def _filter(line: Line, text: str, found: re.Match[str] | None) -> Condition | N
 
 
 _SHAPES = {
-    "rank": "rank M = M1*M0",
-    "var": "var n, p in N",
+    "rank": "rank M = M1*M0 (all capital)",
+    "var": "var n, p in N (variables small, their rank capital)",
     "input": "input K[n,e], V[n,f]",
-    "output": "output AV",
-    "param": "param gamma = 0.9",
+    "output": "output AV, SD (names only)",
+    "param": "param gamma = 0.9 (three or more lower-case letters)",
 }
 
 

@@ -121,13 +121,14 @@ def rule_index(draft: Draft) -> Iterator[Problem]:
                         "neg",
                     )
                     name = isinstance(node, Name) and PARAMETER.match(node.name)
+                    hint = "an index is whole-numbered: variables, shapes, integers, + - * //"
+                    if name:
+                        hint += "; a variable has one or two letters and at most one digit"
+                    elif isinstance(node, Number) and node.value > MAX_INDEX:
+                        hint += f", up to {MAX_INDEX}"
                     if number or operator or name:
-                        yield problem_at(
-                            einsum.line,
-                            node.span,
-                            f"'{to_text(node)}' is not legal in an index",
-                            "an index is whole-numbered: variables, shapes, integers, + - * //",
-                        )
+                        message = f"'{to_text(node)}' is not legal in an index"
+                        yield problem_at(einsum.line, node.span, message, hint)
 
 
 def _index_nodes(index: Expr) -> Iterator[Expr]:
@@ -198,30 +199,30 @@ def rule_names(draft: Draft) -> Iterator[Problem]:
 
 def rule_reduction(draft: Draft) -> Iterator[Problem]:
     """What is reduced is on the right and not on the left; what is left over must be reduced."""
-    for einsum in draft.einsums:
+    for statement, einsum in zip(draft.statements, draft.einsums, strict=True):
         right = set(variables_in(einsum.map))
         where = set() if einsum.where is None else set(variables_in(einsum.where))
-        for variable in einsum.over:
-            if variable in einsum.left or einsum.over.count(variable) > 1:
-                message = f"'{variable}' is reduced and also kept on the left side"
-                if einsum.over.count(variable) > 1:
-                    message = f"'{variable}' is reduced twice"
-                hint = "a reduction names each variable that the left side lacks, once"
-                yield problem_at(einsum.line, einsum.map.span, message, hint)
-            elif variable not in right:
-                yield problem_at(
-                    einsum.line,
-                    einsum.map.span,
-                    f"'{variable}' is reduced but does not occur in the expression",
-                    legal_words(variable, sorted(right - set(einsum.left)), "can be reduced"),
-                )
+        named = [name.name for name in statement.over]
+        for i, name in enumerate(statement.over):
+            message, hint = "", "a reduction names each variable that the left side lacks, once"
+            if name.name in named[:i]:
+                message = f"'{name.name}' is reduced twice"
+            elif name.name in einsum.left:
+                message = f"'{name.name}' is reduced and also kept on the left side"
+            elif name.name not in right:
+                message = f"'{name.name}' is reduced but does not occur in the expression"
+                can = sorted(right - set(einsum.left) - set(named))
+                hint = legal_words(name.name, can, "can be reduced")
+            if message:
+                yield problem_at(einsum.line, name.span, message, hint)
         loose = sorted((right | where) - set(einsum.left) - set(einsum.over))
         if loose:
-            names = ", ".join(loose)
-            message = f"'{names}' is on the right side only, and nothing says how it is reduced"
+            names, verb = ", ".join(f"'{v}'" for v in loose), "is" if len(loose) == 1 else "are"
+            over = ",".join([*(v for v in named if v in right - set(einsum.left)), *loose])
+            message = f"{names} {verb} on the right side only, and nothing says how it is reduced"
             hint = (
-                f"write {einsum.target} = sum[{','.join(loose)}](...); only a product or quotient "
-                "of tensors is summed without saying so"
+                f"write {einsum.target} = {einsum.op or 'sum'}[{over}](...); only a product or "
+                "quotient of tensors is summed without saying so"
             )
             yield problem_at(einsum.line, einsum.map.span, message, hint)
         selects = einsum.op is not None and REDUCTIONS[einsum.op].selects
@@ -326,9 +327,13 @@ def rule_directives(draft: Draft) -> Iterator[Problem]:
     for directive in draft.of("rank"):
         for name in directive.names[1:]:
             if name.name not in draft.ranks.values():
-                used = legal_words(name.name, dict.fromkeys(draft.ranks.values()), "ranks in use")
+                siblings = {part.name for part in directive.names}
+                others = [rank for rank in draft.ranks.values() if rank not in siblings]
+                hint = legal_words(name.name, others, "other ranks in use")
+                if not others:
+                    hint = f"use the variable {name.name.lower()}, or leave out the split"
                 yield problem_at(
-                    directive.line, name.span, f"no index ranges over {name.name}", used
+                    directive.line, name.span, f"no index ranges over {name.name}", hint
                 )
 
 

@@ -161,9 +161,9 @@ BROKEN = [
     ),
     ("names", "Z[p] = A[p]*B", 1, 13, "'B' is neither a rank nor a scalar tensor"),
     ("names", "Y[p] = A[p]\nZ[p] = Y*1", 2, 8, "'Y' is neither a rank nor a scalar tensor"),
-    ("reduction", "Z[m] = sum[m](A[m])", 1, 15, "'m' is reduced and also kept on the left side"),
-    ("reduction", "Z = sum[m,m](A[m])", 1, 14, "'m' is reduced twice"),
-    ("reduction", "Z = sum[n](A[m])", 1, 12, "'n' is reduced but does not occur in the expression"),
+    ("reduction", "Z[m] = sum[m](A[m])", 1, 12, "'m' is reduced and also kept on the left side"),
+    ("reduction", "Z = sum[m,m](A[m])", 1, 11, "'m' is reduced twice"),
+    ("reduction", "Z = sum[n](A[m])", 1, 9, "'n' is reduced but does not occur in the expression"),
     (
         "reduction",
         "Z[p] = exp(A[m,p])",
