@@ -436,7 +436,12 @@ def _print_reproduction(result: Reproduction) -> None:
         console.print(f"note: ... and {len(sources) - 8} more points with the next listed choice")
     console.print(
         f"{result.compared} published values compared; largest relative difference "
-        f"{result.largest:.1e}; {len(result.deviations)} beyond 1e-9"
+        f"{result.largest:.1e} but for what rests on fits; {len(result.deviations)} deviations:"
     )
-    for deviation in result.deviations[:10]:
-        console.print(f"  {deviation}")
+    grouped: dict[tuple[str, str, str], list[float]] = {}
+    for one in result.deviations:
+        key = (one["metric"], one["config"], one["reason"])
+        grouped.setdefault(key, []).append(one["relative"])
+    for (metric, config, reason), relative in grouped.items():
+        text = f"  {metric} of {config}: {len(relative)} values off by up to {max(relative):.1e}"
+        console.print(f"{text} ({reason})" if reason else text, soft_wrap=True)

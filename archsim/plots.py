@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archsim.reproduction import CONFIGURATIONS, Point, Reproduction, published_points
+from archsim.comparison import published_points, published_table
+from archsim.reproduction import CONFIGURATIONS, EncoderPoint, Point, Reproduction
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -37,7 +38,7 @@ EINSUM_COLOURS = {
 
 
 def draw_fusemax(result: Reproduction, folder: Path) -> list[Path]:
-    """Draw the paper's utilization and speedup figures; return the files written."""
+    """Draw the paper's Figures 6 to 12 and both accountings; return the files written."""
     published = published_points()
 
     def speedup(point: Point) -> float:
@@ -62,15 +63,128 @@ def draw_fusemax(result: Reproduction, folder: Path) -> list[Path]:
         "fig8_attention_speedup": _bars(
             result, speedup, reference_speedup, "Attention speedup over unfused"
         ),
+        "fig9_attention_energy": _bars(
+            result,
+            lambda p: p.energy_pj / result.of(p.model, p.seq_len)["unfused"].energy_pj,
+            lambda p: _ratio(published, p, "energy"),
+            "Attention energy over unfused",
+        ),
+        "fig10_end_to_end_speedup": _bars(
+            result,
+            lambda p: _encoder(result, p, "unfused").latency_s / _encoder(result, p).latency_s,
+            lambda p: _end_to_end(p, "latency", inverse=True),
+            "End-to-end speedup over unfused",
+        ),
+        "fig11_end_to_end_energy": _bars(
+            result,
+            lambda p: _encoder(result, p).energy_pj / _encoder(result, p, "unfused").energy_pj,
+            lambda p: _end_to_end(p, "energy"),
+            "End-to-end energy over unfused",
+        ),
+        "fig12_latency_against_area": _area_sweep(result),
+        "accountings": _accountings(result),
     }
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in figures.items():
         for ending in ("png", "svg"):
             path = folder / f"{name}.{ending}"
-            figure.savefig(path, dpi=150)
+            figure.savefig(path, dpi=120)
+            # Laid out once; the second file has the same layout for half the time.
+            figure.set_layout_engine("none")
             written.append(path)
     return written
+
+
+def _ratio(
+    table: dict[tuple[str, int, str, str], float], point: Point, metric: str
+) -> float | None:
+    ours = table.get((point.model, point.seq_len, point.config, metric))
+    base = table.get((point.model, point.seq_len, "unfused", metric))
+    return ours / base if ours and base else None
+
+
+def _encoder(result: Reproduction, point: Point, config: str | None = None) -> EncoderPoint:
+    return result.encoder(point.model, point.seq_len)[config or point.config]
+
+
+def _end_to_end(point: Point, metric: str, *, inverse: bool = False) -> float | None:
+    """Published attention plus published linear layers, over the same for unfused."""
+    attention = published_points()
+    linear = published_table("fusemax_linear", "model", "seq_len", "arch", "metric")
+    totals = []
+    for config in (point.config, "unfused"):
+        chip = "fusemax" if config in ("arch", "binding") else "flat"
+        one = attention.get((point.model, point.seq_len, config, metric))
+        other = linear.get((point.model, str(point.seq_len), chip, metric))
+        if one is None or other is None:
+            return None
+        totals.append(one + other)
+    return totals[1] / totals[0] if inverse else totals[0] / totals[1]
+
+
+def _area_sweep(result: Reproduction) -> Figure:
+    """Latency against chip area for each array size; published points as crosses."""
+    figure, (panel,) = _figure(1, 3.6)
+    table = published_table("fusemax_area_sweep", "model", "pe_dim", "metric")
+    styles = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"))
+    models = list(dict.fromkeys(point.model for point in result.area_sweep))
+    for i, model in enumerate(models):
+        colour, marker = styles[i % len(styles)]
+        points = [point for point in result.area_sweep if point.model == model]
+        areas = [point.area_um2 / 1e8 for point in points]
+        panel.plot(
+            areas,
+            [p.latency_s for p in points],
+            color=colour,
+            marker=marker,
+            markersize=4,
+            label=model,
+        )
+        if i == len(models) - 1:
+            for area, point in zip(areas, points, strict=True):
+                panel.annotate(
+                    f"{point.pe_dim}",
+                    (area, point.latency_s),
+                    textcoords="offset points",
+                    xytext=(4, 5),
+                    fontsize=7,
+                )
+        known = [
+            (table[model, str(p.pe_dim), "area"] / 1e8, table[model, str(p.pe_dim), "latency"])
+            for p in points
+            if (model, str(p.pe_dim), "area") in table
+        ]
+        if known:
+            xs, ys = zip(*known, strict=True)
+            panel.plot(xs, ys, "kx", markersize=5, label="published")
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xlabel("chip area (cm$^2$); numbers: PEs along an edge", fontsize=8)
+    panel.set_ylabel("attention latency at 256K tokens (s)", fontsize=8)
+    panel.tick_params(labelsize=8)
+    panel.grid(linewidth=0.4, alpha=0.5)
+    panel.spines[["top", "right"]].set_visible(False)
+    _legend(figure, [panel])
+    return figure
+
+
+def _accountings(result: Reproduction) -> Figure:
+    """Energy of FuseMax over FLAT in both accountings, a panel for each model."""
+    models = list(dict.fromkeys(model for model, _ in result.cases))
+    lengths = list(dict.fromkeys(length for _, length in result.cases))
+    figure, panels = _figure(len(models))
+    for panel, model in zip(panels, models, strict=True):
+        pairs = [result.of(model, length) for length in lengths]
+        for i, (label, colour) in enumerate((("paper", "#E69F00"), ("consistent", "#0072B2"))):
+            name = "energy_pj" if label == "paper" else "energy_consistent_pj"
+            ratios = [getattr(p["binding"], name) / getattr(p["flat"], name) for p in pairs]
+            at = [j + (i - 0.5) * 0.38 for j in range(len(lengths))]
+            panel.bar(at, ratios, 0.36, color=colour, label=f"{label} accounting")
+        _dress(panel, model, lengths)
+    panels[0].set_ylabel("Attention energy, FuseMax over FLAT")
+    _legend(figure, panels)
+    return figure
 
 
 def _figure(count: int, height: float = 3.0) -> tuple[Figure, list[Axes]]:

@@ -27,8 +27,8 @@ READ_PER_WIRE_PJ = 1.305770118555
 # pJ per bit of width that a write costs more than a read; solved likewise (fitted).
 WRITE_EXTRA_PJ = 0.789876147253
 # um^2 per bit and per squared bit of width; least squares over the sweep's buffers (fitted).
-AREA_PER_BIT_UM2 = 0.3689
-AREA_PER_WIDTH_UM2 = 0.0720
+AREA_PER_BIT_UM2 = 0.37880
+AREA_PER_WIDTH_UM2 = 0.061404
 PORTS_OF_THE_FIT = 4
 
 

@@ -101,7 +101,9 @@ def test_reproduce_fusemax_json_and_figures(tmp_path):
     assert len(found["points"]) == 5 * 2 * 2
     point = found["points"][0]
     assert {"model", "seq_len", "config", "latency_s", "traffic_bytes", "util_1d"} <= set(point)
-    assert found["deviations"] == []
+    assert all(row["reason"] for row in found["deviations"])
+    assert len(found["end_to_end"]) == 20
+    assert {p["pe_dim"] for p in found["pareto"]} == {16, 32, 64, 128, 256, 512}
     assert {p["config"] for p in found["points"]} == {
         "unfused",
         "flat",
