@@ -12,14 +12,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from einsum_cascade.errors import Problem, Source, SourceError, legal_words
-
-if TYPE_CHECKING:
-    from archsim.reproduction import Reproduction
 
 app = typer.Typer(
     name="archsim",
@@ -327,7 +324,7 @@ def reproduce(
         raise _bad(
             "reproduce", f"unknown paper '{paper}'", legal_words(paper, ["fusemax"], "papers")
         )
-    from archsim import reproduction
+    from archsim import reproduction, reproduction_tables
 
     lengths = reproduction.LENGTHS if seq is None else tuple(_lengths(seq))
     models = reproduction.MODELS if model is None else tuple(model.split(","))
@@ -340,7 +337,7 @@ def reproduce(
     if as_json:
         _print_json(result.as_dict())
         return
-    _print_reproduction(result)
+    reproduction_tables.print_reproduction(result)
     for path in written:
         print(f"wrote {path}")
 
@@ -366,82 +363,3 @@ def _progress(jobs: Iterable[Any], count: int) -> Iterable[Any]:
         transient=True,
         disable=not console.is_terminal,
     )
-
-
-def _print_reproduction(result: Reproduction) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    from archsim.plots import short_length
-    from archsim.quantities import show_bytes, show_seconds
-    from archsim.reproduction import CONFIGURATIONS
-
-    # A pipe has no width; tables must not be squeezed to 80 columns there.
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table(
-        title="Attention: speedup over unfused, and the full FuseMax (+Binding)",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column("model")
-    for header in (
-        "tokens",
-        "unfused",
-        *(c.label for c in CONFIGURATIONS if c.key != "unfused"),
-        "latency",
-        "traffic",
-        "2D util.",
-        "1D util.",
-    ):
-        table.add_column(header, justify="right")
-    for model, length in result.cases:
-        points = result.of(model, length)
-        base, full = points["unfused"].latency_s, points["binding"]
-        speedups = [
-            f"{base / points[c.key].latency_s:.2f}x" for c in CONFIGURATIONS if c.key != "unfused"
-        ]
-        table.add_row(
-            model,
-            short_length(length),
-            show_seconds(base),
-            *speedups,
-            show_seconds(full.latency_s),
-            show_bytes(full.traffic_bytes),
-            f"{full.util_2d:.3f}",
-            f"{full.util_1d:.3f}",
-        )
-    console.print(table)
-    heads = Table(
-        title=f"Headlines: means over {len(result.cases)} cases",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    heads.add_column("figure")
-    heads.add_column("computed", justify="right")
-    heads.add_column("paper", justify="right")
-    for name, value in result.headlines.items():
-        what, claim = result.claims.get(name, (name.replace("_", " "), None))
-        # The paper averages over its own models and lengths; other means are not comparable.
-        shown = f"{claim:g}" if claim is not None and result.is_the_papers else ""
-        heads.add_row(what, f"{value:.4f}", shown)
-    console.print(heads)
-    sources = [p for p in result.points if "is not listed" in p.mapping_source]
-    for point in sources[:8]:
-        where = f"{point.model} {short_length(point.seq_len)} {point.config}"
-        console.print(f"note: {where}: {point.mapping_source}", soft_wrap=True)
-    if len(sources) > 8:
-        console.print(f"note: ... and {len(sources) - 8} more points with the next listed choice")
-    console.print(
-        f"{result.compared} published values compared; largest relative difference "
-        f"{result.largest:.1e} but for what rests on fits; {len(result.deviations)} deviations:"
-    )
-    grouped: dict[tuple[str, str, str], list[float]] = {}
-    for one in result.deviations:
-        key = (one["metric"], one["config"], one["reason"])
-        grouped.setdefault(key, []).append(one["relative"])
-    for (metric, config, reason), relative in grouped.items():
-        text = f"  {metric} of {config}: {len(relative)} values off by up to {max(relative):.1e}"
-        console.print(f"{text} ({reason})" if reason else text, soft_wrap=True)

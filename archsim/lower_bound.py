@@ -12,11 +12,12 @@ A closed form of a paper is not a bound and is never used here.
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 from archsim.arch import Array
 from archsim.estimate import Estimate, total
 from archsim.placement import Phase, Placed
-from einsum_cascade.cascade import Einsum, affine
+from einsum_cascade.cascade import Cascade, Einsum, affine
 from einsum_cascade.expressions import Access, Apply, Expr
 from einsum_cascade.ordering import Loop, Plan, plan
 
@@ -36,11 +37,17 @@ def recurrence_cycles(placed: Placed, phase: Phase) -> int:
     cascade = placed.cascade
     names = {work.einsum for work in phase.work}
     slowest = 0
-    for loop in _loops(plan(cascade.einsums, dict(cascade.variables))):
+    for loop in _recurrences(cascade):
         if {einsum.name for einsum in loop.einsums} <= names:
             steps = dict(placed.tiling.extents)[loop.rank]
             slowest = max(slowest, steps * _step_cycles(placed, loop))
     return slowest
+
+
+@lru_cache(maxsize=64)
+def _recurrences(cascade: Cascade) -> tuple[Loop, ...]:
+    # One cascade is usually bounded at many sizes; its order is the same at each.
+    return tuple(_loops(plan(cascade.einsums, dict(cascade.variables))))
 
 
 def _loops(steps: Plan) -> list[Loop]:
