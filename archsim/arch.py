@@ -55,6 +55,11 @@ class Array:
     # Energy of one access to the register file of a PE.
     register_read_pj: float
     register_write_pj: float
+    # Entries, in each lane, of the FIFO where words from the array land, and of the one at the top
+    # of a column where words that the lanes return wait for the array. Nothing stops a full one:
+    # a program that overflows it is refused.
+    landing_entries: int = 64
+    return_entries: int = 8
 
     @property
     def pes(self) -> int:
@@ -85,6 +90,20 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Latency:
+    """Latencies beyond those of the operators' rows, in cycles; see docs/schedule.md.
+
+    `accumulate` is the loop of an accumulator: from one addition into it to the next. `row_hop` is
+    what a value takes from a PE to the one below, and no less than any operator that passes a value
+    down. `return_registers` lie between a lane and the top edge.
+    """
+
+    accumulate: int = 1
+    row_hop: int = 1
+    return_registers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """The hardware: nothing in it depends on a cascade."""
 
@@ -96,6 +115,7 @@ class Architecture:
     # Energy reference table: pJ of an action. Area reference table: um^2 of an instance.
     energy_pj: tuple[tuple[str, float], ...]
     area_um2: tuple[tuple[str, float], ...]
+    latency: Latency = field(default_factory=Latency)
     description: str = field(default="", compare=False)
     document: Document | None = field(default=None, compare=False, repr=False)
 
@@ -222,6 +242,10 @@ def architecture_model() -> type[BaseModel]:
         cols: Count | None = None
         lanes: Count | None = None
         registers: Registers | None = None
+        landing: Count = Field(
+            default=Count(value=64), description="entries a lane, from the array"
+        )
+        returns: Count = Field(default=Count(value=8), description="entries a column, from lanes")
         operators: dict[str, OperatorRow]
 
         @model_validator(mode="after")
@@ -242,6 +266,26 @@ def architecture_model() -> type[BaseModel]:
         ports: Count = Count(value=1)
         banks: Count = Count(value=1)
 
+    class Cycles(Value):
+        @field_validator("value")
+        @classmethod
+        def whole(cls, given: object) -> int:
+            if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+                raise ValueError("a whole number of cycles is due here")
+            return given
+
+    class LatencyFile(BaseModel):
+        """Latencies in cycles beyond those of the operators."""
+
+        model_config = ConfigDict(extra="forbid")
+        accumulate: Count = Field(
+            default=Count(value=1), description="from one addition into an accumulator to the next"
+        )
+        row_hop: Count = Field(default=Count(value=1), description="from a PE to the one below")
+        return_registers: Cycles = Field(
+            default=Cycles(value=1), description="registers from a lane to the top edge"
+        )
+
     class ArchitectureFile(BaseModel):
         """An accelerator."""
 
@@ -251,6 +295,7 @@ def architecture_model() -> type[BaseModel]:
         source: str = ""
         clock: hertz
         word: bits
+        latency: LatencyFile = Field(default_factory=LatencyFile)
         arrays: dict[str, ArrayFile]
         memories: dict[str, MemoryFile]
         energy: dict[str, picojoules] = Field(
@@ -326,6 +371,7 @@ def architecture_from(document: Document) -> Architecture:
         memories,
         tuple((name, entry["value"]) for name, entry in data["energy"].items()),
         tuple((name, entry["value"]) for name, entry in data["area"].items()),
+        Latency(**{name: int(entry["value"]) for name, entry in data["latency"].items()}),
         data["description"],
         document,
     )
@@ -352,4 +398,6 @@ def _array(name: str, entry: Mapping[str, Any], number: Callable[..., int]) -> A
         number(registers.get("width")),
         float(registers["read"]["value"]) if registers else 0.0,
         float(registers["write"]["value"]) if registers else 0.0,
+        number(entry["landing"]),
+        number(entry["returns"]),
     )

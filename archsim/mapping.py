@@ -4,9 +4,9 @@ A mapping splits ranks into tiles, orders the loops over tiles, places every Ein
 with the variables that its axes unroll, and says what the buffer holds of each tensor. It may list
 phases (groups of Einsums between which tensors travel through the outer memory), tables of choices
 that an external search made, and the closed form that a paper publishes for it.
-
-Decision: the order of issue, with lags and interleaving, is a field of its own that arrives with
-the simulator; nothing here anticipates its form.
+The order in which each unit
+issues its tasks, with lags (`issue`), is what a simulation adds; without it a mapping can be
+bounded, not run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsim.errors import ArchError
 from archsim.formulas import read_formula
+from archsim.issue import Body, read_entry
 from archsim.quantities import parse_quantity
 from einsum_cascade.catalog import find, listing
 from einsum_cascade.documents import Document, read_document, validate
@@ -110,6 +111,9 @@ class Mapping:
     refetch: tuple[tuple[str, Expr], ...]
     choices: Choices | None
     published: PublishedForm | None
+    # What each array issues, and where the pipeline runs empty: "never", or after each "head".
+    order: tuple[Body, ...] = ()
+    drain: str = "never"
     description: str = field(default="", compare=False)
     document: Document | None = field(default=None, compare=False, repr=False)
 
@@ -234,6 +238,10 @@ def mapping_model() -> type[BaseModel]:
         refetch: dict[str, str] = Field(default_factory=dict)
         choices: ChoicesFile | None = None
         published: PublishedFile | None = None
+        order: dict[str, list[str]] = Field(
+            default_factory=dict, description="by array: TASK lag N, | between tasks in turn"
+        )
+        drain: str = Field(default="never", pattern="^(never|head)$")
 
     return MappingFile
 
@@ -289,6 +297,15 @@ def mapping_from(document: Document) -> Mapping:
                 )
             )
         partitions.append((rank, parts))
+    order = []
+    for unit, lines in data["order"].items():
+        entries = []
+        for i, line in enumerate(lines):
+            try:
+                entries.append(read_entry(line))
+            except ValueError as error:
+                problems.append(document.problem(("order", unit, i), str(error)))
+        order.append(Body(unit, tuple(entries)))
     if problems:
         raise ArchError(problems)
     published = data["published"]
@@ -347,6 +364,8 @@ def mapping_from(document: Document) -> Mapping:
         if choices
         else None,
         form,
+        tuple(order),
+        data["drain"],
         data["description"],
         document,
     )

@@ -64,8 +64,8 @@ def test_mappings_hold_no_hardware_numbers(name):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("rows: {value: 256", "rows: {vale: 256", "mine.yaml:10:12: unknown key 'vale'"),
-        ("rows: {value: 256", "rows: {value: 2.5", "mine.yaml:10:19: arrays.array_2d.rows.value"),
+        ("rows: {value: 256", "rows: {vale: 256", "mine.yaml:16:12: unknown key 'vale'"),
+        ("rows: {value: 256", "rows: {value: 2.5", "mine.yaml:16:19: arrays.array_2d.rows.value"),
         ("rows: {value: 256", "rows: {value: -4", "a positive whole number is due here"),
         ("clock: {value: 940 MHz", "clock: {value: 940", "a unit is due here (Hz, kHz, MHz, GHz)"),
         ("400 GiB/s", "400 GiB", "unknown unit 'GiB'"),

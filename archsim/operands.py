@@ -1,0 +1,135 @@
+"""Where the micro-ops of an Einsum find their operands.
+
+An operand with the row variable alone comes from the left edge, one with the column variable alone
+from the top, and one with both is in the PE's registers: made there, or loaded from the top first.
+What another unit made comes through a FIFO; what an earlier tile made is in a register.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archsim.arch import Array
+from archsim.placement import Placed
+from archsim.program import Operand
+from einsum_cascade.cascade import Affine, Einsum, affine
+from einsum_cascade.expressions import VARIABLE, Access, Apply, Expr, Name, Number
+from einsum_cascade.operators import OPERATORS
+
+
+class RefusalError(Exception):
+    """Why an Einsum can't be turned into tasks; the caller adds the place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A placed cascade and the two variables that fill the array: one on rows, one on columns."""
+
+    placed: Placed
+    rows: str
+    cols: str
+    array: Array
+    lanes: Array
+
+    @property
+    def loops(self) -> tuple[str, ...]:
+        """Variables of the nest, batch ranks included."""
+        return ("b", "h", *self.placed.mapping.loops)
+
+    def leaves(self, variables: tuple[str, ...]) -> tuple[str, ...]:
+        """Variables of whole ranks replaced by those of their parts."""
+        cascade, tiling = self.placed.cascade, self.placed.tiling
+        return tuple(
+            leaf.lower() if leaf != cascade.rank_of(v) else v
+            for v in variables
+            for leaf in tiling.leaves(cascade.rank_of(v))
+        )
+
+    def unit_of(self, einsum: Einsum) -> str | None:
+        """Name of the array on which an Einsum is placed; None at load."""
+        return dict(self.placed.mapping.placements)[einsum.name].array
+
+    def readers(self, tensor: str) -> list[Einsum]:
+        """Einsums that read a tensor."""
+        return [
+            einsum
+            for einsum in self.placed.cascade.einsums
+            if any(read.tensor == tensor for read in einsum.reads)
+        ]
+
+    def is_output(self, tensor: str) -> bool:
+        """True if a tensor is an output of the cascade."""
+        return self.placed.cascade.tensor(tensor).role == "output"
+
+    def operand(self, einsum: Einsum, read: Access, array: Array) -> Operand:
+        """Where a task finds what an access names."""
+        cascade = self.placed.cascade
+        makers = [e for e in cascade.defining(read.tensor) if not e.is_initial]
+        unit = self.unit_of(makers[0]) if makers else None
+        if unit is None:
+            for index in read.indices:
+                found = affine(index)
+                if not found.is_plain or found.step:
+                    raise RefusalError(f"{read} is not indexed by plain variables")
+            variables = self.leaves(tuple(affine(index).variables[0] for index in read.indices))
+            has_rows, has_cols = self.rows in variables, self.cols in variables
+            if array is self.lanes:
+                return Operand("top", read.tensor, access=read)
+            if has_rows and has_cols:
+                return Operand("register", read.tensor, access=read)
+            return Operand("top" if has_cols else "left", read.tensor, access=read)
+        back, initial = self._back(einsum, makers[0], read)
+        if unit == array.name:
+            return Operand("register", read.tensor, back=back, initial=initial)
+        if back:
+            raise RefusalError(f"{read} comes from another tile and another unit")
+        return Operand("landing" if array is self.lanes else "returned", read.tensor)
+
+    def _back(
+        self, einsum: Einsum, writer: Einsum, read: Access
+    ) -> tuple[tuple[tuple[str, int], ...], float | None]:
+        """How many tiles back a value was made, and what stands for it before the first tile."""
+        cascade = self.placed.cascade
+        back = []
+        for written, index in zip(writer.target.indices, read.indices, strict=True):
+            made, used = affine(written), affine(index)
+            if used.variables == made.variables and used.is_plain and made.is_plain:
+                distance = (made.step or 0) - (used.step or 0)
+                if distance:
+                    loop = made.variables[0]
+                    if loop not in self.placed.mapping.loops or distance < 0:
+                        raise RefusalError(f"{read} is not made in an earlier tile")
+                    back.append((loop, distance))
+            elif used.variables or not self._is_end(made, index):
+                raise RefusalError(f"{read} is neither of this tile nor the last of its rank")
+        if not back:
+            return (), None
+        values = [self.number(e.map) for e in cascade.defining(read.tensor) if e.is_initial]
+        if not values or values[0] is None:
+            raise RefusalError(f"{read} has no start value")
+        return tuple(back), values[0]
+
+    def _is_end(self, made: Affine, index: Expr) -> bool:
+        """True if a fixed coordinate is the last one that a recurrence writes."""
+        rank = self.placed.cascade.rank_of(made.variables[0]) if made.variables else ""
+        end = dict(self.placed.tiling.extents).get(rank)
+        return end is not None and self.number(index) == end - 1 + (made.step or 0)
+
+    def number(self, expr: Expr) -> float | None:
+        """The value of an expression without tensors and variables; None for any other."""
+        match expr:
+            case Number(value=value):
+                return float(value)
+            case Name(name=name):
+                if VARIABLE.match(name):
+                    return None
+                known = {**dict(self.placed.tiling.extents), **dict(self.placed.cascade.parameters)}
+                found = known.get(name)
+                if found is None:
+                    raise RefusalError(f"{name} has no value")
+                return float(found)
+            case Apply(operator=operator, arguments=arguments):
+                values = [self.number(argument) for argument in arguments]
+                if all(value is not None for value in values):
+                    return float(OPERATORS[operator].apply(*values))
+        return None

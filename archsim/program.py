@@ -1,0 +1,294 @@
+"""The Program: order, dependencies, registers and capacities of a run, and no times.
+
+This is the contract between simulator and hardware. Tiles follow each other in a nest of loops;
+each unit (the 2D array, the line of lanes below it) executes a body of tasks with lags over them;
+a task is a few micro-ops for each word it makes. Which tile a value comes from follows from the
+cascade's indices. When anything happens is for those who execute it to find out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+
+from archsim.arch import Architecture, Array
+from archsim.issue import Body, show_entry
+from einsum_cascade.cascade import Cascade, Workload
+from einsum_cascade.expressions import Access
+
+# Where a micro-op finds an operand. Edges: words that arrive from the left (one for each row) or
+# from the top (one for each column); flow: the value that comes down a column; landing and
+# returned: FIFOs between array and lanes.
+SOURCES = (
+    "constant",
+    "temporary",
+    "accumulator",
+    "register",
+    "left",
+    "top",
+    "flow",
+    "landing",
+    "returned",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """What one micro-op reads: `name` is a tensor, `number` a constant or a temporary's index."""
+
+    source: str
+    name: str = ""
+    number: float = 0.0
+    # For data from the edges: the element, in variables of the tile.
+    access: Access | None = None
+    # Loop variable -> how far back the tile lies that made the value, and its value before the
+    # first one.
+    back: tuple[tuple[str, int], ...] = ()
+    initial: float | None = None
+
+    def __str__(self) -> str:
+        """Print as assembly."""
+        if self.source == "constant":
+            return f"{self.number:g}"
+        if self.source == "temporary":
+            return f"t{int(self.number)}"
+        if self.source in ("accumulator", "flow"):
+            return {"accumulator": "acc", "flow": "above"}[self.source]
+        if self.source in ("left", "top"):
+            return f"{self.access}@{self.source}"
+        back = "".join(f"[{loop}-{steps}]" for loop, steps in self.back)
+        return f"{self.name}{back}" + ("" if self.source == "register" else f"@{self.source}")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operator of a task: the row of the array's table that executes it, and its operands."""
+
+    operator: str
+    function: str
+    operands: tuple[Operand, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a unit does for one Einsum in one tile.
+
+    `kind` is "accumulate" (into a register of each PE), "reduce" (down the rows), "map" (in
+    place), "load" (rows take words from the top), "drain" (rows give words to the lanes) or "lane".
+    """
+
+    name: str
+    unit: str
+    kind: str
+    text: str
+    # Variables it runs through inside a tile, outermost first.
+    words: tuple[str, ...]
+    steps: tuple[Step, ...]
+    # Tensor it makes, and where that goes: "register", "landing" or "output".
+    tensor: str
+    goes: str
+    is_returned: bool = False
+    # Neutral element of its reduction; None if it reduces nothing.
+    identity: float | None = None
+    # Loop variables of which it acts on the first or last tile only.
+    when: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """One loop of the nest over tiles, the outermost first."""
+
+    variable: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Registers of each PE or lane for a tensor: index = tile mod depth, then the word."""
+
+    tensor: str
+    unit: str
+    words: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A point of the nest: its linear index and coordinates, and how much of the array it fills."""
+
+    index: int
+    at: tuple[tuple[str, int], ...]
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """What runs on an array and the lanes below it, in which order."""
+
+    name: str
+    cascade: Cascade
+    workload: Workload
+    architecture: Architecture
+    mapping: str
+    nest: tuple[Loop, ...]
+    # Extents of all ranks and parts, and the splits of ranks.
+    extents: tuple[tuple[str, int], ...]
+    partitions: tuple[tuple[str, tuple[str, ...]], ...]
+    # Variable spread over the rows and over the columns (and lanes).
+    rows: str
+    cols: str
+    bodies: tuple[Body, ...]
+    tasks: tuple[Task, ...]
+    registers: tuple[Register, ...]
+    landing_entries: int
+    return_entries: int
+    drain: str = "never"
+    # Placements of Einsums as (name, unit), those at load included with "".
+    placed: tuple[tuple[str, str], ...] = field(default=())
+
+    @cached_property
+    def array(self) -> Array:
+        """The 2D array."""
+        return next(a for a in self.architecture.arrays if "rows" in dict(a.axes))
+
+    @cached_property
+    def lanes(self) -> Array:
+        """The lanes below it."""
+        return next(a for a in self.architecture.arrays if "lanes" in dict(a.axes))
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the array."""
+        axes = dict(self.array.axes)
+        return axes["rows"], axes["cols"]
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Extents by rank or part."""
+        return dict(self.extents)
+
+    def task(self, name: str) -> Task:
+        """Return a task by name."""
+        return next(task for task in self.tasks if task.name == name)
+
+    def maker(self, tensor: str) -> Task:
+        """Return the task that makes what others read under a tensor's name."""
+        return self._makers[tensor]
+
+    @cached_property
+    def _makers(self) -> dict[str, Task]:
+        # What is drained is made by the accumulating task and leaves by the draining one.
+        order = sorted(self.tasks, key=lambda task: task.kind == "drain")
+        return {task.tensor: task for task in reversed(order)}
+
+    def word_count(self, task: Task) -> int:
+        """Words that a task makes, or runs through, in one tile."""
+        count = 1
+        for variable in task.words:
+            count *= self.sizes[variable.upper()]
+        return count
+
+    def slots(self, task: Task) -> int:
+        """Issue slots of a task in one tile."""
+        return self.word_count(task) * sum(self.cost(task, step)[0] for step in task.steps)
+
+    def stride(self, loop: str) -> int:
+        """Tiles from one coordinate of a loop to the next: those of the loops inside it."""
+        stride = 1
+        for inner in reversed(self.nest):
+            if inner.variable == loop:
+                break
+            stride *= inner.count
+        return stride
+
+    def spacing(self, task: Task) -> int:
+        """Least number of tiles from one on which a task acts to the next."""
+        spacing = 1
+        for inner in reversed(self.nest):
+            if inner.variable not in dict(task.when):
+                break
+            spacing *= inner.count
+        return spacing
+
+    def cost(self, task: Task, step: Step) -> tuple[int, int]:
+        """Slots of a step, and cycles from each of them to what reads it."""
+        if step.operator == "move":
+            return 1, 1
+        array = self.architecture.array(task.unit)
+        row = array.cost(step.operator) if array else None
+        assert row is not None
+        return row.slots, row.latency_cycles // row.slots
+
+    @cached_property
+    def tiles(self) -> tuple[Tile, ...]:
+        """Every tile in order. Tiles that lie wholly behind the end of a rank are left out."""
+        rows, cols = self.shape
+        found: list[Tile] = []
+        for point in product(*(range(loop.count) for loop in self.nest)):
+            at = dict(zip((loop.variable for loop in self.nest), point, strict=True))
+            height = self._valid(self.rows, at, rows)
+            width = self._valid(self.cols, at, cols)
+            if height > 0 and width > 0:
+                found.append(Tile(len(found), tuple(at.items()), height, width))
+        return tuple(found)
+
+    def _valid(self, variable: str, at: dict[str, int], size: int) -> int:
+        """Rows or columns that hold elements of a rank in a tile."""
+        for whole, parts in self.partitions:
+            if variable.upper() in parts:
+                base = 0
+                for part in parts[:-1]:
+                    base = base * self.sizes[part] + at.get(part.lower(), 0)
+                tile = self.sizes[parts[-1]]
+                return min(size, tile, self.sizes[whole] - base * tile)
+        return min(size, self.sizes[variable.upper()])
+
+    def __str__(self) -> str:
+        """Print like assembly: the nest, then the body of each unit, a task a line."""
+        sizes = " ".join(f"{rank}={size}" for rank, size in self.workload.sizes)
+        nest = " > ".join(f"{loop.variable} {loop.count}" for loop in self.nest)
+        rows, cols = self.shape
+        fifos = f"{self.landing_entries} entries a lane, returns {self.return_entries} a column"
+        lines = [
+            f"program {self.name}",
+            f"  sizes    {sizes}",
+            f"  nest     {nest}",
+            f"  fill     {self.rows} on {rows} rows, {self.cols} on {cols} columns",
+            f"  drain    {self.drain}",
+            f"  landing  {fifos}",
+        ]
+        for register in self.registers:
+            lines.append(
+                f"  register {register.tensor:6} {register.words} x {register.depth} in each PE of "
+                f"{register.unit}"
+            )
+        for body in self.bodies:
+            lines.append(f"{body.unit}:")
+            for entry in body.entries:
+                lines.append(f"  {show_entry(entry)}")
+                lines += [f"    {line}" for item in entry for line in self._code(item.task)]
+        return "\n".join(lines)
+
+    def _code(self, name: str) -> Iterator[str]:
+        task = self.task(name)
+        last = len(task.steps) - 1
+        only = "".join(f", {which} {loop}" for loop, which in task.when)
+        over = f" for each {','.join(task.words)}" if task.words else ""
+        yield f"; {task.text}{over}{only}"
+        for i, step in enumerate(task.steps):
+            target = f"t{i}"
+            if i == last:
+                back = " and to the top" if task.is_returned else ""
+                target = (
+                    f"{task.tensor}" + ("" if task.goes == "register" else f"@{task.goes}") + back
+                )
+            slots = self.cost(task, step)[0]
+            times = f"  ({slots} slots)" if slots > 1 else ""
+            operands = ", ".join(str(operand) for operand in step.operands)
+            yield f"{step.function:6} {operands} -> {target}{times}"
+
+
+__all__ = ["SOURCES", "Loop", "Operand", "Program", "Register", "Step", "Task", "Tile"]

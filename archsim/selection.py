@@ -1,0 +1,198 @@
+"""Einsums to tasks: which micro-ops compute an Einsum follows from the pattern of its ranks.
+
+With one variable spread over the rows of the array and one over its columns (and the lanes):
+
+    rows kept, others summed      accumulate  one slot for each point summed, into a register
+    rows reduced                  reduce      a value comes down each column, combined row by row
+    rows and columns kept         map         in place, in each PE
+    only columns, in the lanes    lane        a word, or one for each further variable, in each lane
+
+What the world outside needs of a tensor that PEs hold is drained to the lanes, one row a slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from archsim.errors import ArchError
+from archsim.issue import Item
+from archsim.operands import RefusalError, Spread
+from archsim.program import Operand, Step, Task
+from archsim.steps import Code
+from einsum_cascade.cascade import Einsum
+from einsum_cascade.errors import Problem
+from einsum_cascade.expressions import Expr, accesses, rewrite
+from einsum_cascade.operators import REDUCTIONS
+
+
+def select(spread: Spread, item: Item) -> Iterator[Task]:
+    """Yield the tasks of one item of a body; `Z.drain`, `Z.out` and `W.load` come with Z."""
+    everything = spread.placed.cascade.einsums
+    einsums = [
+        next(e for e in everything if e.name == name and not e.is_initial)
+        for name in item.task.split("+")
+    ]
+    try:
+        einsum = einsums[0] if len(einsums) == 1 else _fuse(everything, einsums)
+        yield from _tasks(spread, einsum, item.task)
+    except RefusalError as refusal:
+        line = einsums[-1].line
+        raise ArchError(
+            Problem(
+                einsums[-1].source,
+                f"{einsums[-1].name} can't be lowered: {refusal}",
+                " " * line.indent + line.text,
+                len(line.text),
+                "another placement, or a bound instead: --level bound",
+            )
+        ) from None
+
+
+def _tasks(spread: Spread, einsum: Einsum, name: str) -> Iterator[Task]:
+    rows, cols = spread.rows, spread.cols
+    kept, summed = spread.leaves(einsum.left), spread.leaves(einsum.over)
+    words = tuple(v for v in kept if v not in (*spread.loops, rows, cols))
+    looped = [v for v in summed if v in spread.loops]
+    in_lanes = spread.unit_of(einsum) == spread.lanes.name
+    if cols not in kept:
+        raise RefusalError(f"{cols} is spread over the columns, and {einsum.name} lacks it")
+    if looped and (in_lanes or rows not in summed):
+        raise RefusalError(f"the sum over {looped[0]} goes through several tiles")
+    code = Code(spread, einsum, spread.lanes if in_lanes else spread.array, fuse="+" in name)
+    task = Task(
+        name=name,
+        unit=code.array.name,
+        kind="map",
+        text=str(einsum),
+        words=words,
+        steps=(),
+        tensor=einsum.name,
+        goes="register",
+        when=_when(spread, einsum),
+    )
+    if in_lanes:
+        if rows in kept or summed:
+            raise RefusalError("a lane holds no rank of the rows and sums nothing")
+        yield _lane(spread, code, task)
+    elif rows in summed:
+        yield from _reduce(spread, code, task, [v for v in summed if v != rows], looped)
+    elif rows not in kept:
+        raise RefusalError(f"{rows} is spread over the rows, and {einsum.name} lacks it")
+    elif summed:
+        if words:
+            raise RefusalError(f"PEs accumulate one word a tile, and {words[0]} makes it several")
+        reduction = REDUCTIONS[einsum.op or "sum"]
+        steps = code.combine(einsum.map, reduction.combine, Operand("accumulator"))
+        task = replace(task, kind="accumulate", words=summed, identity=reduction.identity)
+        yield from code.loads
+        yield from _held(spread, replace(task, steps=steps))
+    else:
+        steps = code.compile(einsum.map)
+        yield from code.loads
+        yield from _held(spread, replace(task, steps=steps))
+
+
+def _lane(spread: Spread, code: Code, task: Task) -> Task:
+    """A map in the lanes; the array may want its result back at the top."""
+    readers = [spread.unit_of(reader) for reader in spread.readers(task.tensor)]
+    is_returned = spread.array.name in readers
+    if is_returned and task.words:
+        raise RefusalError("the lanes return one word a tile to the top edge")
+    return replace(
+        task,
+        kind="lane",
+        steps=code.compile(code.einsum.map),
+        goes="output" if spread.is_output(task.tensor) else "register",
+        is_returned=is_returned,
+    )
+
+
+def _held(spread: Spread, task: Task) -> Iterator[Task]:
+    """A task that leaves its result in the PEs, and how that leaves them if it is an output."""
+    yield task
+    for reader in spread.readers(task.tensor):
+        if spread.unit_of(reader) == spread.lanes.name:
+            raise RefusalError(f"{reader.name} reads it whole in the lanes")
+    if not spread.is_output(task.tensor):
+        return
+    if task.kind == "map" and task.words:
+        raise RefusalError("PEs hold one word of an output")
+    move = Step("move", "drain", (Operand("register", task.tensor), Operand("flow")))
+    name, text = f"{task.name}.drain", f"{task.tensor}, row by row"
+    yield Task(name, task.unit, "drain", text, (spread.rows,), (move,), task.tensor, "landing")
+    yield _out(spread, task, (spread.rows,), [], "add")
+
+
+def _reduce(
+    spread: Spread, code: Code, task: Task, summed: list[str], looped: list[str]
+) -> Iterator[Task]:
+    """Rows combined on the way down; the lanes go on over tiles if the rank has several."""
+    inside = [variable for variable in summed if variable not in looped]
+    if inside:
+        raise RefusalError(f"rows are summed, so {inside[0]} can't be summed as well")
+    is_output = spread.is_output(task.tensor)
+    if looped and not is_output:
+        raise RefusalError(f"the sum over {looped[0]} goes through several tiles")
+    reduction = REDUCTIONS[code.einsum.op or "sum"]
+    steps = code.combine(code.einsum.map, reduction.combine, Operand("flow"))
+    yield from code.loads
+    task = replace(task, kind="reduce", steps=steps, goes="landing", identity=reduction.identity)
+    yield task
+    if is_output:
+        yield _out(spread, task, task.words, looped, reduction.combine)
+
+
+def _out(
+    spread: Spread, task: Task, words: tuple[str, ...], looped: list[str], combine: str
+) -> Task:
+    """What the lanes do with words of an output: pass them on, or combine them over tiles."""
+    below = Operand("landing", task.tensor)
+    step, text = Step("move", "copy", (below,)), f"{task.tensor} out"
+    if looped:
+        back = tuple((loop, 1) for loop in looped)
+        before = Operand("register", task.tensor, back=back, initial=task.identity)
+        step, text = Step(combine, combine, (before, below)), f"{task.tensor} over its tiles"
+    name = f"{task.name}.out"
+    return Task(name, spread.lanes.name, "lane", text, words, (step,), task.tensor, "output")
+
+
+def _when(spread: Spread, einsum: Einsum) -> tuple[tuple[str, str], ...]:
+    """First or last tile, for loops that the Einsum is not inside of."""
+    own = (*spread.leaves(einsum.left), *spread.leaves(einsum.over))
+    return tuple(
+        (loop, "last" if _is_after(spread, einsum, loop, frozenset()) else "first")
+        for loop in spread.placed.mapping.loops
+        if loop not in own
+    )
+
+
+def _is_after(spread: Spread, einsum: Einsum, loop: str, seen: frozenset[str]) -> bool:
+    """True if an Einsum reads what is there only once a loop has ended."""
+    for read in einsum.reads:
+        for writer in spread.placed.cascade.defining(read.tensor):
+            if writer.is_initial or writer.name in seen:
+                continue
+            if loop in (*spread.leaves(writer.left), *spread.leaves(writer.over)):
+                return True
+            if _is_after(spread, writer, loop, seen | {einsum.name}):
+                return True
+    return False
+
+
+def _fuse(everything: tuple[Einsum, ...], einsums: list[Einsum]) -> Einsum:
+    """One Einsum that computes several: each is put into the one that reads it."""
+    last = einsums[-1]
+    for inner in reversed(einsums[:-1]):
+        if inner.op is not None or last.op is not None:
+            raise RefusalError("only maps can be computed in one go")
+        readers = [e for e in everything if any(r.tensor == inner.name for r in e.reads)]
+        reads = [read for read in accesses(last.map) if read.tensor == inner.name]
+        if [e.name for e in readers] != [last.name] or reads != [inner.target]:
+            raise RefusalError(f"{inner.name} is not read by {last.name} alone, at its own indices")
+
+        def change(node: Expr, inner: Einsum = inner) -> Expr:
+            return inner.map if node == inner.target else node
+
+        last = replace(last, map=rewrite(last.map, change))
+    return last

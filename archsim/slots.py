@@ -1,0 +1,387 @@
+"""The reference engine: every micro-op of every tile, one by one, as early as the rules allow.
+
+Units issue in order; a micro-op is issued in the earliest slot that its producers, the registers
+it overwrites and the micro-op before it allow (docs/schedule.md, "Rules"). Everything is a maximum
+of sums, so this is the one least solution. Slow and obviously right: faster engines are tested
+against it. A program whose units wait for each other in a circle is refused, as is one that
+overfills a FIFO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from archsim.errors import ArchError
+from archsim.program import Operand, Program, Register, Task
+from archsim.sequence import MicroOp, acts, sequence
+from archsim.timeline import CAUSES, Timeline, merge
+from einsum_cascade.errors import Problem, Source
+
+# More micro-ops than this take minutes here.
+LIMIT = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One thing that a micro-op waits for: it may issue `delay` slots after another micro-op."""
+
+    cause: str
+    task: str
+    tile: int
+    slot: int
+    delay: int
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """A micro-op that has been issued: when, and what it waited for longest."""
+
+    op: MicroOp
+    at: int
+    idle: int
+    # None: only for the one before it in its unit.
+    wait: Wait | None
+
+
+def simulate(program: Program) -> Timeline:
+    """Execute a Program slot by slot.
+
+    Raises:
+        ArchError: a deadlock, an overflow, or more micro-ops than can be enumerated.
+    """
+    run = execute(program)
+    facts = []
+    for unit, issues in run.issued.items():
+        flat = (
+            (i.op.task.name, i.op.tile.index, i.at, i.wait.cause if i.wait else "", i.idle)
+            for i in issues
+        )
+        facts += list(merge(unit, flat))
+    return Timeline(program, tuple(facts), run.cycles, tuple(run.occupancy().items()))
+
+
+@dataclass
+class Run:
+    """The state of an execution: what was issued when, and the rules of this Program."""
+
+    program: Program
+    issued: dict[str, list[Issue]] = field(default_factory=dict)
+    # Issue slots by task and tile.
+    at: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    reading: dict[tuple[str, Operand], dict[int, list[int]]] = field(default_factory=dict)
+
+    @cached_property
+    def down(self) -> int:
+        """Slots from the top row to the bottom one."""
+        return self.program.architecture.latency.row_hop * (self.program.shape[0] - 1)
+
+    @cached_property
+    def tile_at(self) -> dict[tuple[int, ...], int]:
+        """Index of the tile at given coordinates."""
+        return {tuple(c for _, c in tile.at): tile.index for tile in self.program.tiles}
+
+    @cached_property
+    def ordinals(self) -> dict[str, dict[int, int]]:
+        """For each task, which of its tiles is the how-manieth on which it acts."""
+        return {
+            name: {tile: ordinal for ordinal, tile in enumerate(tiles)}
+            for name, tiles in self.acting.items()
+        }
+
+    @cached_property
+    def acting(self) -> dict[str, list[int]]:
+        """For each task, the tiles on which it acts."""
+        program = self.program
+        return {
+            task.name: [tile.index for tile in program.tiles if acts(program, task, tile)]
+            for task in program.tasks
+        }
+
+    @cached_property
+    def registers(self) -> dict[str, Register]:
+        """Registers by tensor."""
+        return {register.tensor: register for register in self.program.registers}
+
+    @cached_property
+    def readers(self) -> dict[str, list[tuple[Task, Operand]]]:
+        """Who reads a tensor from registers."""
+        found: dict[str, list[tuple[Task, Operand]]] = {}
+        for task in self.program.tasks:
+            for operand in (o for step in task.steps for o in step.operands):
+                if operand.source == "register":
+                    found.setdefault(operand.name, []).append((task, operand))
+        return found
+
+    @property
+    def cycles(self) -> int:
+        """Clock edges from the first issue to the last result, in the last column."""
+        last = 0
+        for unit, issues in self.issued.items():
+            skew = self.program.shape[1] - 1
+            skew += self.down if unit == self.program.array.name else 0
+            for issue in issues:
+                step = _step(self.program, issue.op)[0]
+                latency = self.program.cost(issue.op.task, issue.op.task.steps[step])[1]
+                last = max(last, issue.at + skew + latency - 1)
+        return last
+
+    def source_tile(self, maker: Task, op: MicroOp, operand: Operand) -> int | None:
+        """The tile that made what an operand reads; None before the first one."""
+        back, only = dict(operand.back), dict(maker.when)
+        point = []
+        for (loop, at), nest in zip(op.tile.at, self.program.nest, strict=True):
+            coordinate = at - back.get(loop, 0)
+            if loop in only:
+                coordinate = 0 if only[loop] == "first" else nest.count - 1
+            if coordinate < 0:
+                return None
+            point.append(coordinate)
+        return self.tile_at[tuple(point)]
+
+    def waits(self, op: MicroOp) -> Iterator[Wait]:
+        """Everything that a micro-op waits for, besides the one before it in its unit."""
+        program, task = self.program, op.task
+        latency = program.architecture.latency
+        number, part = _step(program, op)
+        step = task.steps[number]
+        word = op.slot // _slots_of_word(program, task)
+        own = op.tile.index
+        same = "register" if task.unit == program.array.name else "lane"
+        if part:
+            # The slots of one operator follow from each other.
+            yield Wait(same, task.name, own, op.slot - 1, program.cost(task, step)[1])
+        for operand in () if part else step.operands:
+            if operand.source == "accumulator" and word:
+                yield Wait("accumulator", task.name, own, op.slot - 1, latency.accumulate)
+            elif operand.source == "temporary":
+                made = task.steps[int(operand.number)]
+                before = sum(
+                    program.cost(task, s)[0] for s in task.steps[: int(operand.number) + 1]
+                )
+                at = word * _slots_of_word(program, task) + before - 1
+                yield Wait(same, task.name, own, at, program.cost(task, made)[1])
+            elif operand.source in ("register", "landing", "returned"):
+                maker = self._maker(task, operand)
+                tile = self.source_tile(maker, op, operand)
+                if tile is None:
+                    continue
+                delay = program.cost(maker, maker.steps[-1])[1]
+                cause = same
+                if operand.source == "landing":
+                    cause, delay = "landing", delay + self.down
+                elif operand.source == "returned":
+                    cause, delay = "return", delay + latency.return_registers
+                yield Wait(cause, maker.name, tile, self._made_in(maker, task, word), delay)
+        if number == len(task.steps) - 1 and task.tensor in self.registers:
+            yield from self._reuse(op, word)
+
+    def _maker(self, task: Task, operand: Operand) -> Task:
+        if operand.source == "landing":
+            return next(
+                t for t in self.program.tasks if t.tensor == operand.name and t.goes == "landing"
+            )
+        if operand.source == "register" and operand.name == task.tensor and operand.back:
+            return task
+        return self.program.maker(operand.name)
+
+    def _made_in(self, maker: Task, reader: Task, word: int) -> int:
+        """The slot of a task that finishes the word which a reader takes."""
+        each = _slots_of_word(self.program, maker)
+        if maker.kind in ("accumulate", "load"):
+            return self.program.slots(maker) - 1
+        if not maker.words:
+            return each - 1
+        assert maker.words == reader.words, (maker.name, reader.name)
+        return (word + 1) * each - 1
+
+    def _reuse(self, op: MicroOp, word: int) -> Iterator[Wait]:
+        """A register is written again only after everybody has read its old value."""
+        task = op.task
+        if task.kind == "accumulate" and word:
+            return
+        if task.kind == "load" and word:
+            return
+        old = self.ordinals[task.name][op.tile.index] - self.registers[task.tensor].depth
+        if old < 0:
+            return
+        tile = self.acting[task.name][old]
+        for reader, operand in self.readers.get(task.tensor, []):
+            for later in self._tiles_that_read(reader, operand, task).get(tile, ()):
+                for slot in self._reads_in(reader, operand, task, word):
+                    if reader.name == task.name and later == op.tile.index and slot >= op.slot:
+                        continue  # It reads the old value while it writes the new one.
+                    yield Wait("reuse", reader.name, later, slot, 1)
+
+    def _tiles_that_read(self, reader: Task, operand: Operand, maker: Task) -> dict[int, list[int]]:
+        """For each tile whose value a reader takes, the tiles in which it does."""
+        key = (reader.name, operand)
+        if key not in self.reading:
+            found = self.reading.setdefault(key, {})
+            for tile in self.acting[reader.name]:
+                made = self.source_tile(
+                    maker, MicroOp(reader, self.program.tiles[tile], 0), operand
+                )
+                if made is not None:
+                    found.setdefault(made, []).append(tile)
+        return self.reading[key]
+
+    def _reads_in(self, reader: Task, operand: Operand, maker: Task, word: int) -> Iterator[int]:
+        """The last slot of a reader that reads a word: the same word, or any where there is one."""
+        each = _slots_of_word(self.program, reader)
+        offset = 0
+        for step in reader.steps:
+            if operand in step.operands:
+                break
+            offset += self.program.cost(reader, step)[0]
+        by_word = maker.words == reader.words and maker.kind not in ("accumulate", "load")
+        yield (word if by_word else self.program.word_count(reader) - 1) * each + offset
+
+    def occupancy(self) -> dict[str, int]:
+        """Most words that wait in each FIFO at a time; ArchError if that is more than fit.
+
+        A word waits from the slot in which it arrives to the one that takes it, both included.
+        """
+        program = self.program
+        found = {}
+        for task in program.tasks:
+            for number, step in enumerate(task.steps):
+                for operand in step.operands:
+                    if operand.source in ("landing", "returned"):
+                        most, slot = self._most(task, number, operand)
+                        found[f"{operand.name}@{operand.source}"] = most
+                        self._check_room(task, operand, most, slot)
+        return found
+
+    def _most(self, task: Task, number: int, operand: Operand) -> tuple[int, int]:
+        """Most words of one FIFO at a time, and the slot in which they first wait."""
+        program = self.program
+        maker = self._maker(task, operand)
+        each = _slots_of_word(program, task)
+        offset = sum(program.cost(task, s)[0] for s in task.steps[:number])
+        delay = program.cost(maker, maker.steps[-1])[1]
+        returned = operand.source == "returned"
+        delay += program.architecture.latency.return_registers if returned else self.down
+        changes: list[tuple[int, int]] = []
+        for tile in self.acting[task.name]:
+            taken = self.at[task.name, tile]
+            made = self.source_tile(maker, MicroOp(task, program.tiles[tile], 0), operand)
+            assert made is not None
+            for word in range(program.word_count(maker)):
+                slot = self.at[maker.name, made][self._made_in(maker, task, word)] + delay
+                changes += [(slot, 1), (taken[word * each + offset] + 1, -1)]
+        waiting, most, where = 0, 0, 0
+        for slot, change in sorted(changes):
+            waiting += change
+            if waiting > most:
+                most, where = waiting, slot
+        return most, where
+
+    def _check_room(self, task: Task, operand: Operand, most: int, slot: int) -> None:
+        program = self.program
+        returned = operand.source == "returned"
+        room = program.return_entries if returned else program.landing_entries
+        if most > room:
+            key = "returns" if returned else "landing"
+            lanes = program.lanes.name
+            what = (
+                f"overflow: {most} words of {operand.name} wait in slot {slot} until {task.name} "
+                f"takes them, the {key} FIFO has {room} entries"
+            )
+            hint = f"let {task.name} come earlier in its order, or give {key} more entries"
+            at = program.architecture.place("arrays", lanes, key)
+            raise ArchError(Problem(at, what, hint=hint))
+
+
+def execute(program: Program) -> Run:
+    """Issue every micro-op; ArchError if the units wait for each other in a circle."""
+    run = Run(program)
+    total = sum(program.slots(task) for task in program.tasks) * len(program.tiles)
+    if total > LIMIT:
+        raise ArchError(
+            Problem(
+                Source(program.name),
+                f"{total:,} micro-ops in {len(program.tiles):,} tiles; this engine enumerates them",
+                hint="take shorter ranks or fewer heads, or a bound instead: --level bound",
+            )
+        )
+    queues = {body.unit: sequence(program, body) for body in program.bodies}
+    heads = {unit: next(queue, None) for unit, queue in queues.items()}
+    clock = dict.fromkeys(queues, 0)
+    run.issued = {unit: [] for unit in queues}
+    while any(op is not None for op in heads.values()):
+        moved = False
+        for unit, queue in queues.items():
+            while (op := heads[unit]) is not None:
+                found = _earliest(run, op, clock[unit] + 1)
+                if found is None:
+                    break
+                at, wait = found
+                run.issued[unit].append(Issue(op, at, at - clock[unit] - 1, wait))
+                run.at.setdefault((op.task.name, op.tile.index), []).append(at)
+                clock[unit] = at
+                heads[unit] = next(queue, None)
+                moved = True
+        if not moved:
+            raise ArchError(_deadlock(run, {u: op for u, op in heads.items() if op is not None}))
+    return run
+
+
+def _earliest(run: Run, op: MicroOp, at: int) -> tuple[int, Wait | None] | None:
+    """The earliest slot of a micro-op and what it waited for; None while that is not known."""
+    binding = None
+    for wait in run.waits(op):
+        slots = run.at.get((wait.task, wait.tile), ())
+        if wait.slot >= len(slots):
+            return None
+        ready = slots[wait.slot] + wait.delay
+        # Ties in the order of the rules.
+        if ready > at or (
+            binding and ready == at and CAUSES.index(wait.cause) < CAUSES.index(binding.cause)
+        ):
+            at, binding = ready, wait
+    return at, binding
+
+
+def _deadlock(run: Run, heads: dict[str, MicroOp]) -> Problem:
+    """Follow what waits for what until it closes, and say it."""
+    chain: list[tuple[str, MicroOp, Wait]] = []
+    unit = next(iter(heads))
+    while unit not in [u for u, _, _ in chain]:
+        op = heads[unit]
+        wait = next(w for w in run.waits(op) if w.slot >= len(run.at.get((w.task, w.tile), ())))
+        chain.append((unit, op, wait))
+        unit = run.program.task(wait.task).unit
+    chain = chain[[u for u, _, _ in chain].index(unit) :]
+    texts = []
+    for where, op, wait in chain:
+        what = f"{op.task.name} of tile {op.tile.index} waits for {wait.task} of tile {wait.tile}"
+        if wait.cause == "reuse":
+            what += f" to have read the register of {op.task.tensor}"
+        behind = run.program.task(wait.task).unit
+        blocker = heads.get(behind)
+        if blocker and (blocker.task.name, blocker.tile.index) != (wait.task, wait.tile):
+            what += f", which stands behind {blocker.task.name} of tile {blocker.tile.index}"
+            what += "" if behind != where else " itself"
+        texts.append(f"{where}: {what}")
+    return Problem(
+        Source(run.program.name),
+        "deadlock: " + "; ".join(texts),
+        hint="move the task that is waited for forward in its order, or give it a smaller lag",
+    )
+
+
+def _slots_of_word(program: Program, task: Task) -> int:
+    return sum(program.cost(task, step)[0] for step in task.steps)
+
+
+def _step(program: Program, op: MicroOp) -> tuple[int, int]:
+    """Which step of a task a micro-op belongs to, and which slot of that step it is."""
+    slot = op.slot % _slots_of_word(program, op.task)
+    for number, step in enumerate(op.task.steps):
+        slots = program.cost(op.task, step)[0]
+        if slot < slots:
+            return number, slot
+        slot -= slots
+    raise AssertionError(op)

@@ -1,0 +1,141 @@
+"""What happened and when: facts about a run, and the views that follow from them.
+
+A fact says that a task of a tile issued `count` micro-ops from slot `first`, `stride` apart; if
+the unit was idle before any of them, `cause` is the constraint that held it back and `idle` for how
+many slots in all. Slots count from 1 at column 0; a PE (r, c) is r row hops and c cycles later.
+Utilization, stalls and pictures are functions of facts; nothing else is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from archsim.program import Program
+
+# Why a slot was idle, in the order in which ties are broken: the rules of docs/schedule.md.
+CAUSES = ("register", "accumulator", "landing", "lane", "return", "reuse", "end")
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Micro-ops of one task in one tile, evenly apart."""
+
+    unit: str
+    task: str
+    tile: int
+    first: int
+    count: int
+    stride: int
+    cause: str
+    idle: int
+
+    @property
+    def slots(self) -> range:
+        """The issue slots."""
+        return range(self.first, self.first + self.count * self.stride, self.stride)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A run: its Program, its facts in order of issue within each unit, and what it took."""
+
+    program: Program
+    facts: tuple[Fact, ...]
+    # Clock edges from the first issue to the last result.
+    cycles: int
+    # Most words that waited at a time, by FIFO: RM@returned, SLNV@landing.
+    occupancy: tuple[tuple[str, int], ...]
+
+    def of(self, unit: str) -> tuple[Fact, ...]:
+        """The facts of one unit."""
+        return tuple(fact for fact in self.facts if fact.unit == unit)
+
+    def slots(self, task: str, tile: int) -> tuple[int, ...]:
+        """Issue slots of a task in a tile, in order."""
+        found = (f.slots for f in self.facts if f.task == task and f.tile == tile)
+        return tuple(sorted(slot for slots in found for slot in slots))
+
+
+def busy_slots(timeline: Timeline) -> dict[str, int]:
+    """Issue slots in use, by unit."""
+    return {
+        body.unit: sum(fact.count for fact in timeline.of(body.unit))
+        for body in timeline.program.bodies
+    }
+
+
+def busy_by_task(timeline: Timeline) -> dict[str, dict[str, int]]:
+    """Busy PE-slots of each unit by task: only PEs that hold elements of the tile count."""
+    program = timeline.program
+    tiles = program.tiles
+    found: dict[str, dict[str, int]] = {body.unit: {} for body in program.bodies}
+    for fact in timeline.facts:
+        tile = tiles[fact.tile]
+        active = tile.cols * (tile.rows if fact.unit == program.array.name else 1)
+        by_task = found[fact.unit]
+        by_task[fact.task] = by_task.get(fact.task, 0) + fact.count * active
+    return found
+
+
+def utilization(timeline: Timeline) -> dict[str, float]:
+    """Busy PE-slots over PE-cycles, by unit."""
+    program = timeline.program
+    found = {}
+    for unit, by_task in busy_by_task(timeline).items():
+        array = program.architecture.array(unit)
+        assert array is not None
+        found[unit] = sum(by_task.values()) / (array.pes * timeline.cycles)
+    return found
+
+
+def stalls(timeline: Timeline) -> dict[str, dict[str, int]]:
+    """Idle slots of each unit by cause; with the busy ones they add up to the cycles."""
+    busy = busy_slots(timeline)
+    found = {}
+    for unit, used in busy.items():
+        causes = dict.fromkeys(CAUSES, 0)
+        for fact in timeline.of(unit):
+            if fact.idle:
+                causes[fact.cause] += fact.idle
+        # After the last issue: waves cross the array, other units finish.
+        causes["end"] = timeline.cycles - used - sum(causes.values())
+        found[unit] = {cause: slots for cause, slots in causes.items() if slots}
+    return found
+
+
+def waterfall(timeline: Timeline, width: int = 96) -> str:
+    """Draw each task of each tile as a bar over slots, one line each; wide runs are scaled."""
+    last = max((fact.slots[-1] for fact in timeline.facts), default=0)
+    scale = max(1, -(-last // width))
+    lines = [f"slots 1 to {last}" + (f", {scale} to a character" if scale > 1 else "")]
+    for body in timeline.program.bodies:
+        lines.append(f"{body.unit}:")
+        rows: dict[tuple[str, int], list[int]] = {}
+        for fact in timeline.of(body.unit):
+            rows.setdefault((fact.task, fact.tile), []).extend(fact.slots)
+        for (task, tile), slots in sorted(rows.items(), key=lambda item: min(item[1])):
+            bar = [" "] * -(-last // scale)
+            for slot in slots:
+                bar[(slot - 1) // scale] = "#"
+            lines.append(f"  {task:10} {tile:4}  |{''.join(bar)}|")
+    return "\n".join(lines)
+
+
+def merge(unit: str, issued: Iterator[tuple[str, int, int, str, int]]) -> Iterator[Fact]:
+    """Facts from micro-ops in order of issue, each (task, tile, slot, cause, idle slots before)."""
+    open_: dict[tuple[str, int], list[Fact]] = {}
+    for task, tile, slot, cause, idle in issued:
+        run = open_.setdefault((task, tile), [])
+        if run:
+            last = run[-1]
+            stride = slot - last.slots[-1]
+            same = not idle or not last.idle or cause == last.cause
+            if same and (last.count == 1 or stride == last.stride):
+                why = cause if idle else last.cause
+                run[-1] = Fact(
+                    unit, task, tile, last.first, last.count + 1, stride, why, last.idle + idle
+                )
+                continue
+        run.append(Fact(unit, task, tile, slot, 1, 1, cause if idle else "", idle))
+    yield from sorted((f for run in open_.values() for f in run), key=lambda fact: fact.first)
