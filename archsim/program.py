@@ -193,7 +193,7 @@ class Program:
 
     def slots(self, task: Task) -> int:
         """Issue slots of a task in one tile."""
-        return self.word_count(task) * sum(self.cost(task, step)[0] for step in task.steps)
+        return self.word_count(task) * self.slots_of_word(task)
 
     def stride(self, loop: str) -> int:
         """Tiles from one coordinate of a loop to the next: those of the loops inside it."""
@@ -245,6 +245,69 @@ class Program:
                 tile = self.sizes[parts[-1]]
                 return min(size, tile, self.sizes[whole] - base * tile)
         return min(size, self.sizes[variable.upper()])
+
+    @cached_property
+    def acting(self) -> dict[str, tuple[int, ...]]:
+        """For each task, the tiles on which it acts; some act once in a loop, first or last."""
+        counts = {loop.variable: loop.count for loop in self.nest}
+        found = {}
+        for task in self.tasks:
+            wanted = [
+                (loop, 0 if which == "first" else counts[loop] - 1) for loop, which in task.when
+            ]
+            found[task.name] = tuple(
+                tile.index
+                for tile in self.tiles
+                if all(dict(tile.at)[loop] == coordinate for loop, coordinate in wanted)
+            )
+        return found
+
+    @cached_property
+    def ordinals(self) -> dict[str, dict[int, int]]:
+        """For each task, how many tiles it acts on before each of its tiles."""
+        return {
+            name: {tile: ordinal for ordinal, tile in enumerate(tiles)}
+            for name, tiles in self.acting.items()
+        }
+
+    @cached_property
+    def _tile_at(self) -> dict[tuple[int, ...], int]:
+        return {tuple(c for _, c in tile.at): tile.index for tile in self.tiles}
+
+    def source(self, reader: Task, operand: Operand) -> Task:
+        """The task that makes what an operand reads."""
+        if operand.source == "landing":
+            return next(t for t in self.tasks if (t.tensor, t.goes) == (operand.name, "landing"))
+        if operand.back and operand.name == reader.tensor:
+            return reader
+        return self.maker(operand.name)
+
+    def source_tile(self, reader: Task, tile: Tile, operand: Operand) -> int | None:
+        """The tile in which that was made; None before the first one."""
+        back, only = dict(operand.back), dict(self.source(reader, operand).when)
+        point = []
+        for (loop, at), nest in zip(tile.at, self.nest, strict=True):
+            coordinate = at - back.get(loop, 0)
+            if loop in only:
+                coordinate = 0 if only[loop] == "first" else nest.count - 1
+            if coordinate < 0:
+                return None
+            point.append(coordinate)
+        return self._tile_at[tuple(point)]
+
+    def locate(self, task: Task, slot: int) -> tuple[int, int, int]:
+        """Which word, which step and which slot of that step a slot of a task belongs to."""
+        word, rest = divmod(slot, self.slots_of_word(task))
+        for number, step in enumerate(task.steps):
+            slots = self.cost(task, step)[0]
+            if rest < slots:
+                return word, number, rest
+            rest -= slots
+        raise AssertionError(slot)
+
+    def slots_of_word(self, task: Task) -> int:
+        """Issue slots for one word."""
+        return sum(self.cost(task, step)[0] for step in task.steps)
 
     def __str__(self) -> str:
         """Print like assembly: the nest, then the body of each unit, a task a line."""

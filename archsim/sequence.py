@@ -27,22 +27,13 @@ def sequence(program: Program, body: Body) -> Iterator[MicroOp]:
                 for item in entry:
                     task = program.task(item.task)
                     at = epoch - item.lag
-                    if 0 <= at < len(tiles) and acts(program, task, tiles[at]):
+                    if 0 <= at < len(tiles) and tiles[at].index in program.ordinals[item.task]:
                         blocks.append((task, tiles[at], program.slots(task)))
                 most = max((count for _, _, count in blocks), default=0)
                 for slot in range(most):
                     for task, tile, count in blocks:
                         if slot < count:
                             yield MicroOp(task, tile, slot)
-
-
-def acts(program: Program, task: Task, tile: Tile) -> bool:
-    """True if a task acts on a tile: some act only on the first or last one of a loop."""
-    at = dict(tile.at)
-    counts = {loop.variable: loop.count for loop in program.nest}
-    return all(
-        at[loop] == (0 if which == "first" else counts[loop] - 1) for loop, which in task.when
-    )
 
 
 def _runs(program: Program) -> list[tuple[Tile, ...]]:

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from archsim.errors import ArchError
 from archsim.program import Operand, Program, Register, Task
-from archsim.sequence import MicroOp, acts, sequence
+from archsim.sequence import MicroOp, sequence
 from archsim.timeline import CAUSES, Timeline, merge
 from einsum_cascade.errors import Problem, Source
 
@@ -78,28 +78,6 @@ class Run:
         return self.program.architecture.latency.row_hop * (self.program.shape[0] - 1)
 
     @cached_property
-    def tile_at(self) -> dict[tuple[int, ...], int]:
-        """Index of the tile at given coordinates."""
-        return {tuple(c for _, c in tile.at): tile.index for tile in self.program.tiles}
-
-    @cached_property
-    def ordinals(self) -> dict[str, dict[int, int]]:
-        """For each task, which of its tiles is the how-manieth on which it acts."""
-        return {
-            name: {tile: ordinal for ordinal, tile in enumerate(tiles)}
-            for name, tiles in self.acting.items()
-        }
-
-    @cached_property
-    def acting(self) -> dict[str, list[int]]:
-        """For each task, the tiles on which it acts."""
-        program = self.program
-        return {
-            task.name: [tile.index for tile in program.tiles if acts(program, task, tile)]
-            for task in program.tasks
-        }
-
-    @cached_property
     def registers(self) -> dict[str, Register]:
         """Registers by tensor."""
         return {register.tensor: register for register in self.program.registers}
@@ -122,31 +100,18 @@ class Run:
             skew = self.program.shape[1] - 1
             skew += self.down if unit == self.program.array.name else 0
             for issue in issues:
-                step = _step(self.program, issue.op)[0]
-                latency = self.program.cost(issue.op.task, issue.op.task.steps[step])[1]
+                task = issue.op.task
+                _, step, _ = self.program.locate(task, issue.op.slot)
+                latency = self.program.cost(task, task.steps[step])[1]
                 last = max(last, issue.at + skew + latency - 1)
         return last
-
-    def source_tile(self, maker: Task, op: MicroOp, operand: Operand) -> int | None:
-        """The tile that made what an operand reads; None before the first one."""
-        back, only = dict(operand.back), dict(maker.when)
-        point = []
-        for (loop, at), nest in zip(op.tile.at, self.program.nest, strict=True):
-            coordinate = at - back.get(loop, 0)
-            if loop in only:
-                coordinate = 0 if only[loop] == "first" else nest.count - 1
-            if coordinate < 0:
-                return None
-            point.append(coordinate)
-        return self.tile_at[tuple(point)]
 
     def waits(self, op: MicroOp) -> Iterator[Wait]:
         """Everything that a micro-op waits for, besides the one before it in its unit."""
         program, task = self.program, op.task
         latency = program.architecture.latency
-        number, part = _step(program, op)
+        word, number, part = program.locate(task, op.slot)
         step = task.steps[number]
-        word = op.slot // _slots_of_word(program, task)
         own = op.tile.index
         same = "register" if task.unit == program.array.name else "lane"
         if part:
@@ -160,11 +125,11 @@ class Run:
                 before = sum(
                     program.cost(task, s)[0] for s in task.steps[: int(operand.number) + 1]
                 )
-                at = word * _slots_of_word(program, task) + before - 1
+                at = word * program.slots_of_word(task) + before - 1
                 yield Wait(same, task.name, own, at, program.cost(task, made)[1])
             elif operand.source in ("register", "landing", "returned"):
-                maker = self._maker(task, operand)
-                tile = self.source_tile(maker, op, operand)
+                maker = program.source(task, operand)
+                tile = program.source_tile(task, op.tile, operand)
                 if tile is None:
                     continue
                 delay = program.cost(maker, maker.steps[-1])[1]
@@ -177,18 +142,9 @@ class Run:
         if number == len(task.steps) - 1 and task.tensor in self.registers:
             yield from self._reuse(op, word)
 
-    def _maker(self, task: Task, operand: Operand) -> Task:
-        if operand.source == "landing":
-            return next(
-                t for t in self.program.tasks if t.tensor == operand.name and t.goes == "landing"
-            )
-        if operand.source == "register" and operand.name == task.tensor and operand.back:
-            return task
-        return self.program.maker(operand.name)
-
     def _made_in(self, maker: Task, reader: Task, word: int) -> int:
         """The slot of a task that finishes the word which a reader takes."""
-        each = _slots_of_word(self.program, maker)
+        each = self.program.slots_of_word(maker)
         if maker.kind in ("accumulate", "load"):
             return self.program.slots(maker) - 1
         if not maker.words:
@@ -203,33 +159,31 @@ class Run:
             return
         if task.kind == "load" and word:
             return
-        old = self.ordinals[task.name][op.tile.index] - self.registers[task.tensor].depth
+        old = self.program.ordinals[task.name][op.tile.index] - self.registers[task.tensor].depth
         if old < 0:
             return
-        tile = self.acting[task.name][old]
+        tile = self.program.acting[task.name][old]
         for reader, operand in self.readers.get(task.tensor, []):
-            for later in self._tiles_that_read(reader, operand, task).get(tile, ()):
+            for later in self._tiles_that_read(reader, operand).get(tile, ()):
                 for slot in self._reads_in(reader, operand, task, word):
                     if reader.name == task.name and later == op.tile.index and slot >= op.slot:
                         continue  # It reads the old value while it writes the new one.
                     yield Wait("reuse", reader.name, later, slot, 1)
 
-    def _tiles_that_read(self, reader: Task, operand: Operand, maker: Task) -> dict[int, list[int]]:
+    def _tiles_that_read(self, reader: Task, operand: Operand) -> dict[int, list[int]]:
         """For each tile whose value a reader takes, the tiles in which it does."""
         key = (reader.name, operand)
         if key not in self.reading:
             found = self.reading.setdefault(key, {})
-            for tile in self.acting[reader.name]:
-                made = self.source_tile(
-                    maker, MicroOp(reader, self.program.tiles[tile], 0), operand
-                )
+            for tile in self.program.acting[reader.name]:
+                made = self.program.source_tile(reader, self.program.tiles[tile], operand)
                 if made is not None:
                     found.setdefault(made, []).append(tile)
         return self.reading[key]
 
     def _reads_in(self, reader: Task, operand: Operand, maker: Task, word: int) -> Iterator[int]:
         """The last slot of a reader that reads a word: the same word, or any where there is one."""
-        each = _slots_of_word(self.program, reader)
+        each = self.program.slots_of_word(reader)
         offset = 0
         for step in reader.steps:
             if operand in step.operands:
@@ -257,16 +211,16 @@ class Run:
     def _most(self, task: Task, number: int, operand: Operand) -> tuple[int, int]:
         """Most words of one FIFO at a time, and the slot in which they first wait."""
         program = self.program
-        maker = self._maker(task, operand)
-        each = _slots_of_word(program, task)
+        maker = program.source(task, operand)
+        each = program.slots_of_word(task)
         offset = sum(program.cost(task, s)[0] for s in task.steps[:number])
         delay = program.cost(maker, maker.steps[-1])[1]
         returned = operand.source == "returned"
         delay += program.architecture.latency.return_registers if returned else self.down
         changes: list[tuple[int, int]] = []
-        for tile in self.acting[task.name]:
+        for tile in self.program.acting[task.name]:
             taken = self.at[task.name, tile]
-            made = self.source_tile(maker, MicroOp(task, program.tiles[tile], 0), operand)
+            made = program.source_tile(task, program.tiles[tile], operand)
             assert made is not None
             for word in range(program.word_count(maker)):
                 slot = self.at[maker.name, made][self._made_in(maker, task, word)] + delay
@@ -370,18 +324,3 @@ def _deadlock(run: Run, heads: dict[str, MicroOp]) -> Problem:
         "deadlock: " + "; ".join(texts),
         hint="move the task that is waited for forward in its order, or give it a smaller lag",
     )
-
-
-def _slots_of_word(program: Program, task: Task) -> int:
-    return sum(program.cost(task, step)[0] for step in task.steps)
-
-
-def _step(program: Program, op: MicroOp) -> tuple[int, int]:
-    """Which step of a task a micro-op belongs to, and which slot of that step it is."""
-    slot = op.slot % _slots_of_word(program, op.task)
-    for number, step in enumerate(op.task.steps):
-        slots = program.cost(op.task, step)[0]
-        if slot < slots:
-            return number, slot
-        slot -= slots
-    raise AssertionError(op)

@@ -1,0 +1,130 @@
+"""Which element of a tensor a micro-op means: coordinates of accesses, and arrays to index.
+
+Arrays are taken and given whole: one axis for each whole rank (M, not M1 and M0), the batch axes of
+the program's nest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.program import Program
+from einsum_cascade.cascade import Einsum, affine, variables_in
+from einsum_cascade.errors import CascadeError
+from einsum_cascade.expressions import Access
+from einsum_cascade.interpreter import evaluate
+from einsum_cascade.legality import parse
+
+Array = NDArray[np.float64]
+
+
+def coordinates(program: Program, access: Access, at: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Coordinates of an access over whole ranks, batch first; `at` gives variables, or vectors."""
+    cascade, splits = program.cascade, dict(program.partitions)
+    found: list[Any] = [at[loop.variable] for loop in batch(program)]
+    last = ""
+    for index in access.indices:
+        variable = affine(index).variables[0]
+        rank = cascade.rank_of(variable)
+        if rank in splits:
+            value = 0
+            for part in splits[rank]:
+                value = value * program.sizes[part] + at[part.lower()]
+            found.append(value)
+            last = rank
+            continue
+        whole = cascade.whole_of(rank)
+        if whole != rank and whole == last:
+            found[-1] = found[-1] * program.sizes[rank] + at[variable]
+        else:
+            found.append(at[variable])
+        last = whole
+    return tuple(found)
+
+
+def shape(program: Program, access: Access) -> tuple[int, ...]:
+    """Extents of a tensor over whole ranks, batch first."""
+    whole: list[str] = []
+    for index in access.indices:
+        rank = program.cascade.whole_of(program.cascade.rank_of(affine(index).variables[0]))
+        if not whole or whole[-1] != rank or rank not in dict(program.cascade.splits):
+            whole.append(rank)
+    return (
+        *(loop.count for loop in batch(program)),
+        *(program.sizes[rank] for rank in whole),
+    )
+
+
+def batch(program: Program) -> tuple[Any, ...]:
+    """Loops of the nest over batch ranks."""
+    return tuple(
+        loop
+        for loop in program.nest
+        if loop.variable in ("b", "h") and loop.variable.upper() not in program.cascade.ranks
+    )
+
+
+def random_inputs(program: Program, seed: int = 0) -> dict[str, Array]:
+    """Standard normal inputs of the right shapes."""
+    generator = np.random.default_rng(seed)
+    return {
+        name: generator.standard_normal(shape(program, _first_read(program, name)))
+        for name in program.cascade.inputs
+    }
+
+
+def edge_arrays(program: Program, inputs: Mapping[str, Any]) -> dict[str, Array]:
+    """Inputs, and what is computed of them on their way in."""
+    found = {name: np.asarray(array, dtype=np.float64) for name, array in inputs.items()}
+    for name in program.cascade.inputs:
+        if name not in found:
+            raise CascadeError(f"input {name} of {program.cascade.name} is missing")
+        expected = shape(program, _first_read(program, name))
+        if found[name].shape != expected:
+            raise CascadeError(
+                f"{name} has shape {found[name].shape}, the program needs {expected}"
+            )
+    loads = {name for name, unit in program.placed if not unit}
+    einsums = [e for e in program.cascade.einsums if e.name in loads]
+    if einsums:
+        sub = parse(_text(program, einsums), name="at load")
+        given = {name: found[name] for name in sub.inputs}
+        # Every tensor of the sub-cascade is wanted, not only those that nobody there reads.
+        found |= evaluate(sub, sizes=_sizes(program, sub.ranks), **given)
+    return found
+
+
+def _sizes(program: Program, ranks: tuple[str, ...]) -> dict[str, int]:
+    parts = {part for _, split in program.cascade.splits for part in split[1:]}
+    return {rank: program.sizes[rank] for rank in ranks if rank in parts}
+
+
+def _text(program: Program, einsums: list[Einsum]) -> str:
+    """The text of some Einsums with the declarations that they need."""
+    used = {variable for einsum in einsums for variable in einsum.variables}
+    lines = [
+        line
+        for line in str(program.cascade).splitlines()
+        if line.startswith("param ")
+        or (
+            line.startswith(("rank ", "var "))
+            and any(
+                program.cascade.rank_of(variable)
+                in line.replace(",", " ").replace("*", " ").split()
+                for variable in used
+            )
+        )
+    ]
+    return "\n".join([*lines, *("output " + e.name for e in einsums[:-1]), *map(str, einsums)])
+
+
+def _first_read(program: Program, name: str) -> Access:
+    for einsum in program.cascade.einsums:
+        for read in einsum.reads:
+            if read.tensor == name and all(variables_in(index) for index in read.indices):
+                return read
+    raise CascadeError(f"{name} is never read by plain variables")

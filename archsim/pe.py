@@ -1,0 +1,123 @@
+"""The register-level model of a Program: values and valid bits, and what they take in cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from archsim import pe_kernel as kernel
+from archsim.elements import Array, coordinates, shape
+from archsim.encoding import Encoder
+from archsim.errors import ArchError
+from archsim.program import Program
+from archsim.sequence import MicroOp
+from archsim.timeline import Timeline, merge
+from einsum_cascade.errors import Problem, Source
+
+_CAUSES = {
+    kernel.REGISTER: "register",
+    kernel.ACCUMULATOR: "accumulator",
+    kernel.LANDING: "landing",
+    kernel.LANE: "lane",
+    kernel.RETURNED: "return",
+}
+_FAILURES = {
+    kernel.DEADLOCK: "deadlock: both units wait for words that never come",
+    kernel.NOT_VALID: "a word is not there when its micro-op comes by",
+    kernel.OVERFLOW: "overflow: a word arrives at a full FIFO",
+}
+
+
+@dataclass(frozen=True)
+class PeRun:
+    """What the registers did: a timeline, and the outputs [batch, whole ranks]."""
+
+    timeline: Timeline
+    outputs: dict[str, Array]
+    # Cycle of issue of every micro-op, by unit, in order.
+    issued: dict[str, tuple[tuple[MicroOp, int], ...]]
+
+
+def simulate_pe(program: Program, inputs: Mapping[str, Any]) -> PeRun:
+    """Execute a Program with values, register by register.
+
+    Args:
+        program: what to run.
+        inputs: the cascade's inputs, [batch axes of the nest, whole ranks as written].
+
+    Raises:
+        ArchError: the units wait for each other, or a FIFO overflows.
+        CascadeError: an input is missing or has another shape.
+    """
+    encoder = Encoder(program, inputs)
+    rows, cols = program.shape
+    array, array_ops = encoder.stream(program.array.name)
+    lanes, lane_ops = encoder.stream(program.lanes.name)
+    latency = program.architecture.latency
+    longest = max([1, *array.ops[:, kernel.LATENCY], *lanes.ops[:, kernel.LATENCY]])
+    longest += latency.return_registers
+    landing, returned = encoder.queues["landing"], encoder.queues["returned"]
+    logs = [
+        kernel.Log(np.zeros(len(ops), np.int64), np.zeros(len(ops), np.int64))
+        for ops in (array_ops, lane_ops)
+    ]
+    output = np.zeros((len(lane_ops), cols))
+    counts = encoder.counts
+    status, cycles = kernel.clock_all(
+        array,
+        lanes,
+        latency.row_hop * rows + cols + 2 * longest + 2,
+        latency.return_registers,
+        kernel.empty_cells(rows, cols, counts.get(program.array.name, 0)),
+        kernel.empty_cells(1, cols, counts.get(program.lanes.name, 0)),
+        kernel.empty_wires(rows, cols, latency.row_hop),
+        kernel.empty_fifo(cols, len(landing), program.landing_entries, longest),
+        kernel.empty_fifo(cols, len(returned), program.return_entries, longest),
+        logs[0],
+        logs[1],
+        output,
+    )
+    if status != kernel.FINE:
+        raise ArchError(Problem(Source(program.name), f"{_FAILURES[status]} (cycle {cycles})"))
+    facts = []
+    issued = {}
+    for unit, ops, log in (
+        (program.array.name, array_ops, logs[0]),
+        (program.lanes.name, lane_ops, logs[1]),
+    ):
+        issued[unit] = tuple(zip(ops, log.issued.tolist(), strict=True))
+        facts += list(merge(unit, _flat(ops, log)))
+    timeline = Timeline(program, tuple(facts), int(cycles), ())
+    return PeRun(timeline, _outputs(program, encoder, lane_ops, output), issued)
+
+
+def _flat(ops: list[MicroOp], log: kernel.Log) -> Iterator[tuple[str, int, int, str, int]]:
+    before = 0
+    for op, at, waited in zip(ops, log.issued.tolist(), log.waited.tolist(), strict=True):
+        yield op.task.name, op.tile.index, at, _CAUSES.get(waited, ""), at - before - 1
+        before = at
+
+
+def _outputs(
+    program: Program, encoder: Encoder, ops: list[MicroOp], output: Array
+) -> dict[str, Array]:
+    """Collect what the lanes gave out; later words of an element replace earlier ones."""
+    found: dict[str, Array] = {}
+    for n, op in enumerate(ops):
+        task = op.task
+        if task.goes != "output":
+            continue
+        word, number, slot = program.locate(task, op.slot)
+        is_last = (number, slot) == (len(task.steps) - 1, program.cost(task, task.steps[-1])[0] - 1)
+        at: dict[str, Any] = {**dict(op.tile.at), **encoder.word_at(task, word)}
+        if not is_last or at.get(program.rows, 0) >= op.tile.rows:
+            continue
+        target = next(e.target for e in program.cascade.defining(task.tensor) if not e.is_initial)
+        if task.tensor not in found:
+            found[task.tensor] = np.zeros(shape(program, target))
+        at[program.cols] = np.arange(op.tile.cols)
+        found[task.tensor][coordinates(program, target, at)] = output[n, : op.tile.cols]
+    return found

@@ -1,0 +1,405 @@
+"""The array and its lanes as registers with valid bits, clock edge by clock edge.
+
+A micro-op enters the array at PE (0, 0), and lanes at lane 0, once every operand there is valid.
+It then travels: one column a cycle to the right, one row each row hop downwards, along with the
+words from the left and top edges. PEs and lanes further on never wait; if a word is not there when
+a micro-op comes by, that is an error and not a stall. No start time is known to anything here.
+
+Everything is arrays of numbers so that numba can compile it; `pe` makes them and reads them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+FUNCTIONS = (
+    "mac", "add", "sub", "mul", "div", "max", "min", "exp", "copy", "neg", "log", "sqrt", "abs",
+    "relu", "sigmoid", "tanh", "drain", "load",
+)  # fmt: skip
+# Where an operand comes from; ACCUMULATOR is a register of a PE that the same task adds to. The
+# order settles which of several missing operands is named: that of timeline.CAUSES.
+NONE, CONSTANT, LEFT, TOP, REGISTER, ACCUMULATOR, LANDING, LANE, RETURNED = range(9)
+# Where a result goes.
+TO_REGISTER, TO_COLUMN, TO_OUTPUT = 1, 2, 4
+# What a PE does in a row behind the end of the tile: as any other, pass the top word, keep 0.
+PLAIN, PASS, ZERO = range(3)
+# How a run ends.
+FINE, DEADLOCK, NOT_VALID, OVERFLOW = range(4)
+# Columns of the table of micro-ops. RETURN counts FIFOs from 1; ONLY_ROW is -1 for all rows.
+(
+    FUNCTION, SOURCE_A, INDEX_A, SOURCE_B, INDEX_B, SOURCE_C, INDEX_C, GOES, TARGET, QUEUE,
+    LATENCY, LOOP, ROWS, MASK, ONLY_ROW, RETURN,
+) = range(16)  # fmt: skip
+FIELDS = 16
+NEVER = 1 << 60
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bits = NDArray[np.bool_]
+
+
+class Stream(NamedTuple):
+    """Micro-ops of a unit in order: a row of FIELDS, constants, and words for its edges each."""
+
+    ops: Ints
+    constants: Floats
+    left: Floats
+    top: Floats
+
+
+class Fifo(NamedTuple):
+    """FIFOs of each column, [column, queue]: words, how many, the first, those on their way."""
+
+    words: Floats
+    held: Ints
+    head: Ints
+    coming: Floats
+    comes: Bits
+
+
+class Cells(NamedTuple):
+    """Registers, [register, row, column], and when they become valid: to read, to add to."""
+
+    value: Floats
+    valid: Ints
+    loop: Ints
+
+
+class Wires(NamedTuple):
+    """What travels: micro-ops in PEs, down column 0 and in lanes; words to the right and down."""
+
+    at: Ints
+    column: Ints
+    lane: Ints
+    right: Floats
+    down: Floats
+
+
+class Log(NamedTuple):
+    """Cycle of issue of each micro-op, and the source it waited for last (0: none)."""
+
+    issued: Ints
+    waited: Ints
+
+
+@numba.njit(cache=True)
+def compute(function: int, a: float, b: float, c: float) -> float:
+    """One scalar operator; 0 * inf = 0, 0 / 0 = 0 and -inf - -inf = -inf, as in the cascade."""
+    if function in (0, 3):
+        product = a * b
+        if (a == 0.0 and math.isinf(b)) or (b == 0.0 and math.isinf(a)):
+            product = 0.0
+        return product + c if function == 0 else product
+    if function == 1:
+        return a + b
+    if function == 2:
+        return -math.inf if a == -math.inf and b == -math.inf else a - b
+    if function == 4:
+        if b != 0.0:
+            return a / b
+        if a == 0.0 or math.isnan(a):
+            return a * 0.0
+        return math.copysign(math.inf, a) * math.copysign(1.0, b)
+    if function == 5:
+        return a if math.isnan(a) or a >= b else b
+    if function == 6:
+        return a if math.isnan(a) or a <= b else b
+    return unary(function, a)
+
+
+@numba.njit(cache=True)
+def unary(function: int, a: float) -> float:
+    """One scalar operator of one argument; anything unknown passes its argument on."""
+    result = a
+    if function == 7:
+        result = np.exp(a)
+    elif function == 9:
+        result = -a
+    elif function == 10:
+        result = np.log(a)
+    elif function == 11:
+        result = np.sqrt(a)
+    elif function == 12:
+        result = abs(a)
+    elif function == 13:
+        result = a if math.isnan(a) or a > 0.0 else 0.0
+    elif function == 14:
+        small = np.exp(-abs(a))
+        result = 1.0 / (1.0 + small) if a >= 0 else small / (1.0 + small)
+    elif function == 15:
+        result = np.tanh(a)
+    return result
+
+
+@numba.njit(cache=True)
+def missing(op: Ints, valid: Ints, loop: Ints, fifo: Ints, t: int) -> int:
+    """The first source, in order, of an operand that is not there in cycle t; 0 if all are."""
+    found = 0
+    for k in range(SOURCE_A, SOURCE_A + 6, 2):
+        source, index = op[k], op[k + 1]
+        if source in (REGISTER, LANE):
+            absent = valid[index] > t
+        elif source == ACCUMULATOR:
+            absent = loop[index] > t
+        else:
+            absent = source in (LANDING, RETURNED) and fifo[index] == 0
+        if absent and (found == 0 or source < found):
+            found = source
+    return found
+
+
+@numba.njit(cache=True)
+def arrive(fifo: Fifo, t: int) -> bool:
+    """Put words that come with this edge into their FIFOs; False if one has no room."""
+    columns, queues, room = fifo.words.shape
+    now = t % fifo.comes.shape[2]
+    for c in range(columns):
+        for q in range(queues):
+            if fifo.comes[c, q, now]:
+                fifo.comes[c, q, now] = False
+                if fifo.held[c, q] == room:
+                    return False
+                end = (fifo.head[c, q] + fifo.held[c, q]) % room
+                fifo.words[c, q, end] = fifo.coming[c, q, now]
+                fifo.held[c, q] += 1
+    return True
+
+
+@numba.njit(cache=True)
+def send(fifo: Fifo, c: int, q: int, t: int, word: float) -> None:
+    """Let a word arrive in cycle t."""
+    then = t % fifo.comes.shape[2]
+    fifo.coming[c, q, then] = word
+    fifo.comes[c, q, then] = True
+
+
+@numba.njit(cache=True)
+def take(fifo: Fifo, c: int, q: int) -> float:
+    """Take the first word out of a FIFO that has one."""
+    word: float = fifo.words[c, q, fifo.head[c, q]]
+    fifo.head[c, q] = (fifo.head[c, q] + 1) % fifo.words.shape[2]
+    fifo.held[c, q] -= 1
+    return word
+
+
+@numba.njit(cache=True)
+def execute_pe(
+    ops: Ints, constants: Floats, k: int, r: int, c: int, t: int, left: float, above: float,
+    value: Floats, valid: Ints, loop: Ints,
+) -> tuple[bool, float, bool]:  # fmt: skip
+    """One PE executes micro-op k on its registers.
+
+    Returns: if every register it reads is valid, the word it passes down, and if that is a result.
+    """
+    a = b = d = 0.0
+    for j in range(3):
+        source, index = ops[k, SOURCE_A + 2 * j], ops[k, INDEX_A + 2 * j]
+        word = 0.0
+        if source in (REGISTER, ACCUMULATOR):
+            if (valid[index, r, c] if source == REGISTER else loop[index, r, c]) > t:
+                return False, 0.0, False
+            word = value[index, r, c]
+        elif source == CONSTANT:
+            word = constants[k, j]
+        elif source == LEFT:
+            word = left
+        elif source in (TOP, RETURNED):
+            word = above
+        if j == 0:
+            a = word
+        elif j == 1:
+            b = word
+        else:
+            d = word
+    only = ops[k, ONLY_ROW]
+    if only >= 0:
+        # A drain gives, and a load takes, in one row at a time.
+        result = a if r == only else above
+    elif r >= ops[k, ROWS] and ops[k, MASK] == PASS:
+        result = above
+    elif r >= ops[k, ROWS] and ops[k, MASK] == ZERO:
+        result = 0.0
+    else:
+        result = compute(ops[k, FUNCTION], a, b, d)
+    if ops[k, GOES] & TO_REGISTER and (only < 0 or r == only):
+        index = ops[k, TARGET]
+        value[index, r, c] = result
+        valid[index, r, c] = t + ops[k, LATENCY]
+        loop[index, r, c] = t + ops[k, LOOP]
+    if ops[k, GOES] & TO_COLUMN:
+        return True, result, True
+    return True, above, False
+
+
+@numba.njit(cache=True)
+def clock_array(
+    stream: Stream, enters: int, t: int, cells: Cells, wires: Wires, landing: Fifo, returned: Fifo
+) -> int:
+    """One cycle of the array. Returns the last cycle of a result, or -1 if a word is missing."""
+    # Names of their own: a lookup in a tuple of arrays for each PE takes longer than the PE.
+    ops, constants, left, top = stream.ops, stream.constants, stream.left, stream.top
+    value, valid, loop = cells.value, cells.valid, cells.loop
+    at, column, right, down = wires.at, wires.column, wires.right, wires.down
+    rows, cols = at.shape
+    stage = t % down.shape[2]
+    last = 0
+    # From the bottom right, so that neighbours are read before they change.
+    for r in range(rows - 1, -1, -1):
+        for c in range(cols - 1, -1, -1):
+            if c > 0:
+                k = at[r, c - 1]
+                right[r, c] = right[r, c - 1]
+            else:
+                # What row r executes now, row r + 1 executes a hop later.
+                k = column[r, stage] if r > 0 else enters
+                if r + 1 < rows:
+                    column[r + 1, stage] = k
+                right[r, 0] = left[k, r] if k >= 0 else 0.0
+            at[r, c] = k
+            if k < 0:
+                continue
+            if r > 0:
+                above = down[r - 1, c, stage]
+            elif ops[k, RETURN] > 0:
+                q = ops[k, RETURN] - 1
+                if returned.held[c, q] == 0:
+                    return -1
+                above = take(returned, c, q)
+            else:
+                above = top[k, c]
+            fine, passes, is_result = execute_pe(
+                ops, constants, k, r, c, t, right[r, c], above, value, valid, loop
+            )
+            if not fine:
+                return -1
+            down[r, c, stage] = passes
+            if is_result and r == rows - 1:
+                send(landing, c, ops[k, QUEUE], t + ops[k, LATENCY], passes)
+            last = max(last, t + ops[k, LATENCY] - 1)
+    return last
+
+
+@numba.njit(cache=True)
+def clock_lanes(
+    stream: Stream, enters: int, t: int, back: int, cells: Cells, wires: Wires, landing: Fifo,
+    returned: Fifo, output: Floats,
+) -> int:  # fmt: skip
+    """One cycle of the lanes. Returns the last cycle of a result, or -1 if a word is missing."""
+    last = 0
+    for c in range(wires.lane.shape[0] - 1, -1, -1):
+        k = wires.lane[c - 1] if c > 0 else enters
+        wires.lane[c] = k
+        if k < 0:
+            continue
+        ops = stream.ops
+        a = b = d = 0.0
+        for j in range(3):
+            source, index = ops[k, SOURCE_A + 2 * j], ops[k, INDEX_A + 2 * j]
+            word = 0.0
+            if source == LANE:
+                if cells.valid[index, 0, c] > t:
+                    return -1
+                word = cells.value[index, 0, c]
+            elif source == CONSTANT:
+                word = stream.constants[k, j]
+            elif source == TOP:
+                word = stream.top[k, c]
+            elif source == LANDING:
+                if landing.held[c, index] == 0:
+                    return -1
+                word = take(landing, c, index)
+            if j == 0:
+                a = word
+            elif j == 1:
+                b = word
+            else:
+                d = word
+        result = compute(ops[k, FUNCTION], a, b, d)
+        if ops[k, GOES] & TO_REGISTER:
+            cells.value[ops[k, TARGET], 0, c] = result
+            cells.valid[ops[k, TARGET], 0, c] = t + ops[k, LATENCY]
+        if ops[k, GOES] & TO_OUTPUT:
+            output[k, c] = result
+        if ops[k, RETURN] > 0:
+            send(returned, c, ops[k, RETURN] - 1, t + ops[k, LATENCY] + back, result)
+        last = max(last, t + ops[k, LATENCY] - 1)
+    return last
+
+
+@numba.njit(cache=True)
+def clock_all(
+    array: Stream, lanes: Stream, patience: int, back: int, cells: Cells, lane_cells: Cells,
+    wires: Wires, landing: Fifo, returned: Fifo, log: Log, lane_log: Log, output: Floats,
+) -> tuple[int, int]:  # fmt: skip
+    """Clock the machine until both streams have run and nothing travels any more.
+
+    The state (cells, wires, FIFOs) is empty at first; logs and output [lane micro-op, column] are
+    filled on the way. `patience` is how many cycles without an issue mean that none can follow,
+    `back` counts the registers between a lane and the top edge.
+
+    Returns: how it ended, and the last cycle with a result (or the cycle of the failure).
+    """
+    count, lane_count = array.ops.shape[0], lanes.ops.shape[0]
+    n, m, last, quiet, t = 0, 0, 0, 0, 0
+    while quiet <= patience:
+        t += 1
+        if not arrive(landing, t) or not arrive(returned, t):
+            return OVERFLOW, t
+        enters, lane_enters = -1, -1
+        if n < count:
+            lack = missing(
+                array.ops[n], cells.valid[:, 0, 0], cells.loop[:, 0, 0], returned.held[0], t
+            )
+            if lack:
+                log.waited[n] = lack
+            else:
+                enters, log.issued[n] = n, t
+                n += 1
+        if m < lane_count:
+            valid, loop = lane_cells.valid[:, 0, 0], lane_cells.loop[:, 0, 0]
+            lack = missing(lanes.ops[m], valid, loop, landing.held[0], t)
+            if lack:
+                lane_log.waited[m] = lack
+            else:
+                lane_enters, lane_log.issued[m] = m, t
+                m += 1
+        quiet = 0 if enters >= 0 or lane_enters >= 0 else quiet + 1
+        done = clock_array(array, enters, t, cells, wires, landing, returned)
+        lane_done = clock_lanes(
+            lanes, lane_enters, t, back, lane_cells, wires, landing, returned, output
+        )
+        if done < 0 or lane_done < 0:
+            return NOT_VALID, t
+        last = max(last, done, lane_done)
+    return (FINE if n == count and m == lane_count else DEADLOCK), last
+
+
+def empty_fifo(columns: int, queues: int, room: int, longest: int) -> Fifo:
+    """FIFOs without words; `longest` is the longest way of a word in cycles."""
+    queues, ring = max(1, queues), longest + 1
+    return Fifo(
+        np.zeros((columns, queues, room)),
+        np.zeros((columns, queues), np.int64),
+        np.zeros((columns, queues), np.int64),
+        np.zeros((columns, queues, ring)),
+        np.zeros((columns, queues, ring), np.bool_),
+    )
+
+
+def empty_cells(rows: int, columns: int, registers: int) -> Cells:
+    """Registers that were never written."""
+    size = (max(1, registers), rows, columns)
+    return Cells(np.zeros(size), np.full(size, NEVER), np.full(size, NEVER))
+
+
+def empty_wires(rows: int, columns: int, hop: int) -> Wires:
+    """Nothing on its way."""
+    at: Any = np.full((rows, columns), -1)
+    column: Any = np.full((rows, hop), -1)
+    lane: Any = np.full(columns, -1)
+    return Wires(at, column, lane, np.zeros((rows, columns)), np.zeros((rows, columns, hop)))
