@@ -11,39 +11,61 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from archsim.arch import Architecture, load_architecture
     from archsim.errors import ArchError
+    from archsim.lowering import lower
     from archsim.mapping import Mapping, load_mapping
+    from archsim.matrix_product import GemmReport, gemm
     from archsim.placement import Placed, place
-    from archsim.reporting import Report, bound, run
+    from archsim.program import Program
+    from archsim.program_file import load_program
+    from archsim.reporting import Report, bound, report, run
     from archsim.reporting import published_report as published
     from archsim.reproduction import reproduce_fusemax
+    from archsim.simulation import simulate
+    from archsim.timeline import Timeline
 
 _HOME = {
     "ArchError": ("errors", "ArchError"),
     "Architecture": ("arch", "Architecture"),
+    "GemmReport": ("matrix_product", "GemmReport"),
     "Mapping": ("mapping", "Mapping"),
     "Placed": ("placement", "Placed"),
+    "Program": ("program", "Program"),
     "Report": ("reporting", "Report"),
+    "Timeline": ("timeline", "Timeline"),
     "bound": ("reporting", "bound"),
+    "gemm": ("matrix_product", "gemm"),
     "load_architecture": ("arch", "load_architecture"),
     "load_mapping": ("mapping", "load_mapping"),
+    "load_program": ("program_file", "load_program"),
+    "lower": ("lowering", "lower"),
     "place": ("placement", "place"),
     "published": ("reporting", "published_report"),
+    "report": ("reporting", "report"),
     "reproduce_fusemax": ("reproduction", "reproduce_fusemax"),
     "run": ("reporting", "run"),
+    "simulate": ("simulation", "simulate"),
 }
 __all__ = [
     "ArchError",
     "Architecture",
+    "GemmReport",
     "Mapping",
     "Placed",
+    "Program",
     "Report",
+    "Timeline",
     "bound",
+    "gemm",
     "load_architecture",
     "load_mapping",
+    "load_program",
+    "lower",
     "place",
     "published",
+    "report",
     "reproduce_fusemax",
     "run",
+    "simulate",
 ]
 
 

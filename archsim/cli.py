@@ -6,38 +6,21 @@ progress and messages go to standard error.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from einsum_cascade.errors import Problem, Source, SourceError, legal_words
+from archsim import simulation_commands
+from archsim.command_line import Cascade, Json, SetSizes, app, bad, print_json, sizes
+from einsum_cascade.errors import Problem, SourceError, legal_words
 
-app = typer.Typer(
-    name="archsim",
-    help=(
-        "Attention written once as a cascade of Einsums, followed down to an accelerator.\n\n"
-        "Start with `archsim list`, then for example `archsim passes softmax-3pass` or "
-        "`archsim run softmax-1pass --model bert --arch fusemax --mapping fusemax "
-        "--set M=4096,P=4096`. Every name may also be a path to your own YAML file."
-    ),
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Cascade = Annotated[str, typer.Argument(help="A shipped cascade (archsim list) or a YAML file.")]
-SetSizes = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Sizes of ranks, such as M=4096,P=4096; may be repeated."),
-]
+# Commands of other modules join when those are imported.
+__all__ = ["app", "main", "simulation_commands"]
 KINDS = ("cascades", "models", "architectures", "mappings")
 
 
@@ -58,32 +41,6 @@ def main() -> None:
 def _fail(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def _bad(what: str, message: str, hint: str = "") -> SourceError:
-    return SourceError(Problem(Source(what), message, hint=hint))
-
-
-def _sizes(given: list[str] | None) -> dict[str, int]:
-    """Read --set options: M=4096,P=4096."""
-    found: dict[str, int] = {}
-    problems = []
-    for entry in ",".join(given or []).split(","):
-        if not entry.strip():
-            continue
-        rank, equals, size = (part.strip() for part in entry.partition("="))
-        if not equals or not size.isdigit() or int(size) < 1 or not rank[:1].isupper():
-            hint = "write ranks in capitals with positive whole numbers: --set M=4096,P=4096"
-            problems.append(Problem(Source("--set"), f"'{entry}' is no size", hint=hint))
-        else:
-            found[rank] = int(size)
-    if problems:
-        raise SourceError(problems)
-    return found
-
-
-def _print_json(data: Mapping[str, Any]) -> None:
-    print(json.dumps(data, indent=2, allow_nan=False))
 
 
 def _names(kind: str) -> list[str]:
@@ -121,7 +78,7 @@ def list_(
 ) -> None:
     """List what ships: cascades, models, architectures, mappings."""
     if kind is not None and kind not in KINDS:
-        raise _bad("list", f"unknown kind '{kind}'", legal_words(kind, KINDS, "kinds"))
+        raise bad("list", f"unknown kind '{kind}'", legal_words(kind, KINDS, "kinds"))
     kinds = KINDS if kind is None else (kind,)
     found = {k: {name: _describe(k, name) for name in _names(k)} for k in kinds}
     if papers and "cascades" in found:
@@ -129,7 +86,7 @@ def list_(
 
         found["cascades"] = {name: catalog.load(name).paper for name in found["cascades"]}
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for k, entries in found.items():
         print(f"{k}:")
@@ -143,7 +100,7 @@ def check(
     files: Annotated[list[str], typer.Argument(help="YAML files of any kind the tool reads.")],
 ) -> None:
     """Validate YAML files: cascades, models, architectures, mappings."""
-    from archsim import arch, mapping
+    from archsim import arch, mapping, program_file
     from einsum_cascade import catalog
     from einsum_cascade.documents import read_document
 
@@ -152,12 +109,14 @@ def check(
         try:
             document = read_document(Path(file), SourceError)
             # What a file is follows from the one key that only its kind has.
-            if "cascade" in document.data:
+            if "cascade" in document.data and "nest" not in document.data:
                 what = f"cascade {catalog.cascade_from(document).name}"
             elif "placement" in document.data:
                 what = f"mapping {mapping.mapping_from(document).name}"
             elif "arrays" in document.data:
                 what = f"architecture {arch.architecture_from(document).name}"
+            elif "nest" in document.data:
+                what = f"program {program_file.program_from(document).name}"
             elif "sizes" in document.data:
                 what = f"model {catalog.workload_from_document(document, {}).name}"
             else:
@@ -190,8 +149,8 @@ def schema(
         "mapping": mapping.mapping_model,
     }
     if kind not in models:
-        raise _bad("schema", f"unknown kind '{kind}'", legal_words(kind, models, "kinds"))
-    _print_json(models[kind]().model_json_schema())
+        raise bad("schema", f"unknown kind '{kind}'", legal_words(kind, models, "kinds"))
+    print_json(models[kind]().model_json_schema())
 
 
 @app.command()
@@ -208,9 +167,9 @@ def passes(
     from einsum_cascade import catalog, pass_analysis
 
     found = catalog.load(cascade)
-    report = pass_analysis.passes(found, rank, sizes=_sizes(set_))
+    report = pass_analysis.passes(found, rank, sizes=sizes(set_))
     if as_json:
-        _print_json(
+        print_json(
             {
                 "cascade": report.cascade,
                 "rank": report.rank,
@@ -244,12 +203,12 @@ def evaluate(
         with np.load(arrays, allow_pickle=False) as file:
             given = {name: file[name] for name in file.files}
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise _bad(str(arrays), f"not an .npz file of numbers: {error}") from None
+        raise bad(str(arrays), f"not an .npz file of numbers: {error}") from None
     except FileNotFoundError:
-        raise _bad(str(arrays), "no such file") from None
+        raise bad(str(arrays), "no such file") from None
     if out.suffix != ".npz":
-        raise _bad(str(out), "the output is an .npz file", f"write -o {out.with_suffix('.npz')}")
-    result = interpreter.evaluate(found, sizes=_sizes(set_), **given)
+        raise bad(str(out), "the output is an .npz file", f"write -o {out.with_suffix('.npz')}")
+    result = interpreter.evaluate(found, sizes=sizes(set_), **given)
     # An interrupted run must not leave half a file under the name that was asked for.
     partial = out.with_name(out.stem + ".partial.npz")
     save: Any = np.savez  # its stub takes no arrays by name together with allow_pickle
@@ -257,35 +216,6 @@ def evaluate(
     partial.replace(out)
     shapes = ", ".join(f"{name} {array.shape}" for name, array in result.items())
     print(f"{out}: {shapes}", file=sys.stderr)
-
-
-@app.command()
-def run(
-    cascade: Cascade,
-    arch: Annotated[str, typer.Option(help="A shipped architecture or a YAML file.")],
-    mapping: Annotated[str, typer.Option(help="A shipped mapping or a YAML file.")],
-    model: Annotated[
-        str | None, typer.Option(help="A shipped model or a YAML file; --set may give all sizes.")
-    ] = None,
-    set_: SetSizes = None,
-    level: Annotated[
-        str, typer.Option(help="bound: a provable lower bound; published: the paper's closed form.")
-    ] = "bound",
-    accounting: Annotated[
-        str, typer.Option(help="consistent, or paper: energy as the mapping's paper counts it.")
-    ] = "consistent",
-    as_json: Json = False,
-) -> None:
-    """Put a cascade on an accelerator: cycles, traffic, utilization."""
-    from archsim import reporting
-    from einsum_cascade import catalog
-
-    workload = catalog.workload(model, **_sizes(set_))
-    report = reporting.run(cascade, workload, arch, mapping, level=level, accounting=accounting)
-    if as_json:
-        _print_json(report.as_dict())
-    else:
-        print(report)
 
 
 @app.command()
@@ -297,10 +227,10 @@ def study(
     from archsim.studies import STUDIES
 
     if name not in STUDIES:
-        raise _bad("study", f"unknown study '{name}'", legal_words(name, STUDIES, "studies"))
+        raise bad("study", f"unknown study '{name}'", legal_words(name, STUDIES, "studies"))
     rows = STUDIES[name]()
     if as_json:
-        _print_json({"study": name, "rows": [asdict(row) for row in rows]})
+        print_json({"study": name, "rows": [asdict(row) for row in rows]})
         return
     print("Attention speedup of FuseMax over FLAT (means over models; all lengths, up to 64K)")
     for row in rows:
@@ -321,7 +251,7 @@ def reproduce(
 ) -> None:
     """Reproduce a paper's evaluation from cascades, mappings and hardware."""
     if paper != "fusemax":
-        raise _bad(
+        raise bad(
             "reproduce", f"unknown paper '{paper}'", legal_words(paper, ["fusemax"], "papers")
         )
     from archsim import reproduction, reproduction_tables
@@ -335,7 +265,7 @@ def reproduce(
 
         written = plots.draw_fusemax(result, out)
     if as_json:
-        _print_json(result.as_dict())
+        print_json(result.as_dict())
         return
     reproduction_tables.print_reproduction(result)
     for path in written:
@@ -345,7 +275,7 @@ def reproduce(
 def _lengths(text: str) -> Iterable[int]:
     for part in text.split(","):
         if not part.strip().isdigit():
-            raise _bad("--seq", f"'{part}' is no number of tokens", "write --seq 1024,4096")
+            raise bad("--seq", f"'{part}' is no number of tokens", "write --seq 1024,4096")
         yield int(part)
 
 

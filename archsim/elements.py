@@ -88,7 +88,8 @@ def edge_arrays(program: Program, inputs: Mapping[str, Any]) -> dict[str, Array]
             raise CascadeError(
                 f"{name} has shape {found[name].shape}, the program needs {expected}"
             )
-    loads = {name for name, unit in program.placed if not unit}
+    placements = program.placed.mapping.placements
+    loads = {name for name, where in placements if where.array is None}
     einsums = [e for e in program.cascade.einsums if e.name in loads]
     if einsums:
         sub = parse(_text(program, einsums), name="at load")

@@ -95,7 +95,7 @@ class Encoder:
         own = self.registers[task.unit][task.name, number]
         in_array = task.unit == program.array.name
         row[pe.LATENCY] = row[pe.LOOP] = latency
-        row[pe.ROWS], row[pe.ONLY_ROW] = op.tile.rows, -1
+        row[pe.ROWS], row[pe.ONLY_ROW], row[pe.RUN] = op.tile.rows, -1, op.run
         row[pe.FUNCTION] = pe.FUNCTIONS.index(step.function if slot == 0 else "copy")
         if slot == 0:
             for j, operand in enumerate(step.operands):
@@ -111,6 +111,7 @@ class Encoder:
         row[pe.MASK] = _MASKS.get(task.kind, pe.PLAIN)
         if task.kind == "accumulate":
             row[pe.LOOP] = program.architecture.latency.accumulate
+            row[pe.PARTIAL] = word < program.word_count(task) - 1
         if task.kind in ("drain", "load"):
             row[pe.ONLY_ROW] = word
         if task.goes == "landing":

@@ -58,14 +58,8 @@ def lower_placed(placed: Placed) -> Program:
     nest = [Loop(rank.lower(), placed.workload.size(rank, 1)) for rank in batch]
     nest += [Loop(loop, sizes[placed.cascade.rank_of(loop)]) for loop in mapping.loops]
     program = Program(
-        f"{placed.cascade.name} on {architecture.name} through {mapping.name}",
-        placed.cascade,
-        placed.workload,
-        architecture,
-        mapping.name,
+        placed,
         tuple(nest),
-        placed.tiling.extents,
-        placed.tiling.partitions,
         rows,
         cols,
         mapping.order,
@@ -74,7 +68,6 @@ def lower_placed(placed: Placed) -> Program:
         lanes.landing_entries,
         lanes.return_entries,
         mapping.drain,
-        tuple((name, where.array or "") for name, where in mapping.placements),
     )
     program = replace(program, registers=tuple(_registers(program)))
     _check_bits(program)

@@ -23,6 +23,7 @@ _CAUSES = {
     kernel.LANDING: "landing",
     kernel.LANE: "lane",
     kernel.RETURNED: "return",
+    kernel.DRAIN: "drain",
 }
 _FAILURES = {
     kernel.DEADLOCK: "deadlock: both units wait for words that never come",

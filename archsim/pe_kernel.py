@@ -24,18 +24,21 @@ FUNCTIONS = (
 # Where an operand comes from; ACCUMULATOR is a register of a PE that the same task adds to. The
 # order settles which of several missing operands is named: that of timeline.CAUSES.
 NONE, CONSTANT, LEFT, TOP, REGISTER, ACCUMULATOR, LANDING, LANE, RETURNED = range(9)
+# What a micro-op waits for besides operands: that everything before it has come out.
+DRAIN = 9
 # Where a result goes.
 TO_REGISTER, TO_COLUMN, TO_OUTPUT = 1, 2, 4
 # What a PE does in a row behind the end of the tile: as any other, pass the top word, keep 0.
 PLAIN, PASS, ZERO = range(3)
 # How a run ends.
 FINE, DEADLOCK, NOT_VALID, OVERFLOW = range(4)
-# Columns of the table of micro-ops. RETURN counts FIFOs from 1; ONLY_ROW is -1 for all rows.
+# Columns of the table of micro-ops. RETURN counts FIFOs from 1; ONLY_ROW is -1 for all rows;
+# PARTIAL sums may be added to but not yet read; RUN counts how often the pipeline ran empty before.
 (
     FUNCTION, SOURCE_A, INDEX_A, SOURCE_B, INDEX_B, SOURCE_C, INDEX_C, GOES, TARGET, QUEUE,
-    LATENCY, LOOP, ROWS, MASK, ONLY_ROW, RETURN,
-) = range(16)  # fmt: skip
-FIELDS = 16
+    LATENCY, LOOP, ROWS, MASK, ONLY_ROW, RETURN, PARTIAL, RUN,
+) = range(18)  # fmt: skip
+FIELDS = 18
 NEVER = 1 << 60
 
 Ints = NDArray[np.int64]
@@ -229,7 +232,7 @@ def execute_pe(
     if ops[k, GOES] & TO_REGISTER and (only < 0 or r == only):
         index = ops[k, TARGET]
         value[index, r, c] = result
-        valid[index, r, c] = t + ops[k, LATENCY]
+        valid[index, r, c] = NEVER if ops[k, PARTIAL] else t + ops[k, LATENCY]
         loop[index, r, c] = t + ops[k, LOOP]
     if ops[k, GOES] & TO_COLUMN:
         return True, result, True
@@ -346,27 +349,44 @@ def clock_all(
     """
     count, lane_count = array.ops.shape[0], lanes.ops.shape[0]
     n, m, last, quiet, t = 0, 0, 0, 0, 0
+    # Cycles until all that was issued has come out: counters that hardware would have, too.
+    cols = wires.lane.shape[0]
+    depth = wires.down.shape[2] * (wires.at.shape[0] - 1) + cols - 1
+    busy, run = 0, 0
     while quiet <= patience:
         t += 1
         if not arrive(landing, t) or not arrive(returned, t):
             return OVERFLOW, t
         enters, lane_enters = -1, -1
+        if busy > 0:
+            busy -= 1
+        at_end = (n == count or array.ops[n, RUN] > run) and (
+            m == lane_count or lanes.ops[m, RUN] > run
+        )
+        if at_end and busy == 0:
+            run += 1
         if n < count:
             lack = missing(
                 array.ops[n], cells.valid[:, 0, 0], cells.loop[:, 0, 0], returned.held[0], t
             )
+            if array.ops[n, RUN] > run:
+                lack = DRAIN
             if lack:
                 log.waited[n] = lack
             else:
                 enters, log.issued[n] = n, t
+                busy = max(busy, depth + array.ops[n, LATENCY])
                 n += 1
         if m < lane_count:
             valid, loop = lane_cells.valid[:, 0, 0], lane_cells.loop[:, 0, 0]
             lack = missing(lanes.ops[m], valid, loop, landing.held[0], t)
+            if lanes.ops[m, RUN] > run:
+                lack = DRAIN
             if lack:
                 lane_log.waited[m] = lack
             else:
                 lane_enters, lane_log.issued[m] = m, t
+                busy = max(busy, cols - 1 + lanes.ops[m, LATENCY])
                 m += 1
         quiet = 0 if enters >= 0 or lane_enters >= 0 else quiet + 1
         done = clock_array(array, enters, t, cells, wires, landing, returned)

@@ -9,13 +9,15 @@ cascade's indices. When anything happens is for those who execute it to find out
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from math import prod
 
 from archsim.arch import Architecture, Array
 from archsim.issue import Body, show_entry
-from einsum_cascade.cascade import Cascade, Workload
+from archsim.placement import Placed
+from einsum_cascade.cascade import Cascade
 from einsum_cascade.expressions import Access
 
 # Where a micro-op finds an operand. Edges: words that arrive from the left (one for each row) or
@@ -124,19 +126,12 @@ class Tile:
     cols: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Program:
     """What runs on an array and the lanes below it, in which order."""
 
-    name: str
-    cascade: Cascade
-    workload: Workload
-    architecture: Architecture
-    mapping: str
+    placed: Placed
     nest: tuple[Loop, ...]
-    # Extents of all ranks and parts, and the splits of ranks.
-    extents: tuple[tuple[str, int], ...]
-    partitions: tuple[tuple[str, tuple[str, ...]], ...]
     # Variable spread over the rows and over the columns (and lanes).
     rows: str
     cols: str
@@ -146,8 +141,26 @@ class Program:
     landing_entries: int
     return_entries: int
     drain: str = "never"
-    # Placements of Einsums as (name, unit), those at load included with "".
-    placed: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """What runs where, in words."""
+        return f"{self.cascade.name} on {self.architecture.name} through {self.placed.mapping.name}"
+
+    @property
+    def cascade(self) -> Cascade:
+        """What is computed."""
+        return self.placed.cascade
+
+    @property
+    def architecture(self) -> Architecture:
+        """What it runs on; all latencies are there."""
+        return self.placed.architecture
+
+    @property
+    def partitions(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Ranks that are split, each with its parts, the outermost first."""
+        return self.placed.tiling.partitions
 
     @cached_property
     def array(self) -> Array:
@@ -168,7 +181,7 @@ class Program:
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Extents by rank or part."""
-        return dict(self.extents)
+        return dict(self.placed.tiling.extents)
 
     def task(self, name: str) -> Task:
         """Return a task by name."""
@@ -186,14 +199,33 @@ class Program:
 
     def word_count(self, task: Task) -> int:
         """Words that a task makes, or runs through, in one tile."""
-        count = 1
-        for variable in task.words:
-            count *= self.sizes[variable.upper()]
-        return count
+        return prod(self.sizes[variable.upper()] for variable in task.words)
 
     def slots(self, task: Task) -> int:
         """Issue slots of a task in one tile."""
-        return self.word_count(task) * self.slots_of_word(task)
+        return self.word_count(task) * len(self._slots[task.name])
+
+    def slots_of_word(self, task: Task) -> int:
+        """Issue slots for one word."""
+        return len(self._slots[task.name])
+
+    def locate(self, task: Task, slot: int) -> tuple[int, int, int]:
+        """Which word, which step and which slot of that step a slot of a task belongs to."""
+        slots = self._slots[task.name]
+        word, rest = divmod(slot, len(slots))
+        return (word, *slots[rest])
+
+    @cached_property
+    def _slots(self) -> dict[str, list[tuple[int, int]]]:
+        """For each task, the step and the slot within it of every slot of a word."""
+        return {
+            task.name: [
+                (number, part)
+                for number, step in enumerate(task.steps)
+                for part in range(self.cost(task, step)[0])
+            ]
+            for task in self.tasks
+        }
 
     def stride(self, loop: str) -> int:
         """Tiles from one coordinate of a loop to the next: those of the loops inside it."""
@@ -215,12 +247,17 @@ class Program:
 
     def cost(self, task: Task, step: Step) -> tuple[int, int]:
         """Slots of a step, and cycles from each of them to what reads it."""
-        if step.operator == "move":
-            return 1, 1
-        array = self.architecture.array(task.unit)
-        row = array.cost(step.operator) if array else None
-        assert row is not None
-        return row.slots, row.latency_cycles // row.slots
+        return self._costs[task.unit, step.operator]
+
+    @cached_property
+    def _costs(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Slots of an operator, and cycles from each to the next; words move in one."""
+        found = {}
+        for array in (self.array, self.lanes):
+            found[array.name, "move"] = (1, 1)
+            for row in array.operators:
+                found[array.name, row.operator] = (row.slots, row.latency_cycles // row.slots)
+        return found
 
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
@@ -276,6 +313,16 @@ class Program:
 
     def source(self, reader: Task, operand: Operand) -> Task:
         """The task that makes what an operand reads."""
+        key = (reader.name, operand)
+        if key not in self._sources:
+            self._sources[key] = self._source(reader, operand)
+        return self._sources[key]
+
+    @cached_property
+    def _sources(self) -> dict[tuple[str, Operand], Task]:
+        return {}
+
+    def _source(self, reader: Task, operand: Operand) -> Task:
         if operand.source == "landing":
             return next(t for t in self.tasks if (t.tensor, t.goes) == (operand.name, "landing"))
         if operand.back and operand.name == reader.tensor:
@@ -284,7 +331,10 @@ class Program:
 
     def source_tile(self, reader: Task, tile: Tile, operand: Operand) -> int | None:
         """The tile in which that was made; None before the first one."""
-        back, only = dict(operand.back), dict(self.source(reader, operand).when)
+        source = self.source(reader, operand)
+        if not operand.back and source.when in ((), reader.when):
+            return tile.index
+        back, only = dict(operand.back), dict(source.when)
         point = []
         for (loop, at), nest in zip(tile.at, self.nest, strict=True):
             coordinate = at - back.get(loop, 0)
@@ -295,29 +345,22 @@ class Program:
             point.append(coordinate)
         return self._tile_at[tuple(point)]
 
-    def locate(self, task: Task, slot: int) -> tuple[int, int, int]:
-        """Which word, which step and which slot of that step a slot of a task belongs to."""
-        word, rest = divmod(slot, self.slots_of_word(task))
-        for number, step in enumerate(task.steps):
-            slots = self.cost(task, step)[0]
-            if rest < slots:
-                return word, number, rest
-            rest -= slots
-        raise AssertionError(slot)
-
-    def slots_of_word(self, task: Task) -> int:
-        """Issue slots for one word."""
-        return sum(self.cost(task, step)[0] for step in task.steps)
+    def __repr__(self) -> str:
+        """Name it; `print` shows it whole."""
+        return f"<Program {self.name}>"
 
     def __str__(self) -> str:
         """Print like assembly: the nest, then the body of each unit, a task a line."""
-        sizes = " ".join(f"{rank}={size}" for rank, size in self.workload.sizes)
+        parts = {part for _, split in self.partitions for part in split}
+        sizes = " ".join(f"{r}={size}" for r, size in self.sizes.items() if r not in parts)
+        tiles = " ".join(f"{r}={size}" for r, size in self.sizes.items() if r in parts)
         nest = " > ".join(f"{loop.variable} {loop.count}" for loop in self.nest)
         rows, cols = self.shape
         fifos = f"{self.landing_entries} entries a lane, returns {self.return_entries} a column"
         lines = [
             f"program {self.name}",
             f"  sizes    {sizes}",
+            f"  tiles    {tiles}",
             f"  nest     {nest}",
             f"  fill     {self.rows} on {rows} rows, {self.cols} on {cols} columns",
             f"  drain    {self.drain}",

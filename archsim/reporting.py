@@ -9,7 +9,7 @@ JSON that `archsim run --json` prints.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -19,17 +19,21 @@ from archsim.energy import area, by_cause, by_component, energy
 from archsim.errors import ArchError
 from archsim.estimate import Estimate
 from archsim.lower_bound import lower_bound
+from archsim.lowering import lower_placed
 from archsim.placement import Placed, place
 from archsim.published_model import published
 from archsim.quantities import show_bytes, show_seconds
+from archsim.timeline import Timeline, busy_by_task, stalls
 from einsum_cascade.cascade import Cascade, Workload
 from einsum_cascade.catalog import load, workload_document, workload_from_document
 from einsum_cascade.errors import Problem, Source, legal_words
 
-LEVELS: Mapping[str, Callable[[Placed], Estimate]] = {
+# What each level of the ladder does with a placed cascade; the last two simulate a Program.
+ESTIMATES: Mapping[str, Callable[[Placed], Estimate]] = {
     "bound": lower_bound,
     "published": published,
 }
+LEVELS = (*ESTIMATES, "tile", "pe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,9 @@ class Report:
                 f"{name} {value:.3f}" for name, value in self.utilization_by_einsum[array].items()
             )
             lines.append(f"  {array:13} {share:.4f} utilized: {parts}")
+        for array, causes in self.stall_cycles.items():
+            parts = "  ".join(f"{cause} {slots:,}" for cause, slots in causes.items())
+            lines.append(f"  {array:13} idle slots by cause: {parts}")
         return "\n".join(lines)
 
 
@@ -121,7 +128,8 @@ def run(
         workload: sizes, or a model's shipped name or path.
         architecture: an architecture, its shipped name or a path.
         mapping_: a mapping, its shipped name or a path.
-        level: "bound" or "published".
+        level: "bound", "published", "tile" (cycle by cycle, every task of every tile) or "pe"
+            (every register, with random values checked against the naive interpreter).
         accounting: "consistent", or "paper" to repeat what the paper's energy model does.
         sizes: further or other sizes, for example M and P.
 
@@ -143,7 +151,11 @@ def run(
     found = mapping.load_mapping(mapping_)
     # The papers' tiling rules leave no room for a second tile of the operands.
     placed = place(cascade, workload, architecture, found, double_buffer=level != "published")
-    return make_report(placed, level, accounting)
+    if level in ESTIMATES:
+        return make_report(placed, level, accounting)
+    from archsim import simulation
+
+    return report(simulation.simulate(lower_placed(placed), level), level, accounting)
 
 
 def bound(
@@ -166,20 +178,57 @@ def published_report(
     return run(cascade, workload, architecture, mapping_, level="published")
 
 
+def report(timeline: Timeline, level: str = "tile", accounting: str = "consistent") -> Report:
+    """Report a simulated run.
+
+    Raises:
+        ArchError: memory takes longer than computing; a timeline has no memory in it so far.
+    """
+    placed = timeline.program.placed
+    least = lower_bound(placed)
+    if least.cycles > timeline.cycles:
+        outer = placed.architecture.outer
+        what = (
+            f"{outer.name} needs at least {ceil(least.cycles)} cycles, computing takes "
+            f"{timeline.cycles}; a simulation does not model memory yet"
+        )
+        hint = "give it more bandwidth, or bound the run: --level bound"
+        where = placed.architecture.place("memories", outer.name, "bandwidth")
+        raise ArchError(Problem(where, what, hint=hint))
+    found = replace(least, cycles=Fraction(timeline.cycles))
+    busy = busy_by_task(timeline)
+    return _report(placed, found, level, accounting, busy, stalls(timeline), least)
+
+
 def make_report(placed: Placed, level: str, accounting: str = "consistent") -> Report:
-    """Evaluate a placed cascade at a level."""
-    found = LEVELS[level](placed)
+    """Evaluate a placed cascade without simulating it: `level` is "bound" or "published"."""
+    found = ESTIMATES[level](placed)
     least = found if level == "bound" else lower_bound(placed)
+    busy: dict[str, dict[str, int]] = {}
+    for work in placed.work:
+        if work.array:
+            busy.setdefault(work.array, {})[work.einsum] = work.busy * placed.batch
+    return _report(placed, found, level, accounting, busy, {}, least)
+
+
+def _report(
+    placed: Placed,
+    found: Estimate,
+    level: str,
+    accounting: str,
+    busy: dict[str, dict[str, int]],
+    stall_cycles: dict[str, dict[str, int]],
+    least: Estimate,
+) -> Report:
     tiling = placed.tiling
     architecture = placed.architecture
-    by_array: dict[str, dict[str, float]] = {}
-    for array in architecture.arrays:
-        available = array.pes * found.cycles
-        by_array[array.name] = {
-            work.einsum: float(work.busy * placed.batch / available)
-            for work in placed.work
-            if work.array == array.name
+    by_array = {
+        array.name: {
+            name: float(slots / (array.pes * found.cycles))
+            for name, slots in busy.get(array.name, {}).items()
         }
+        for array in architecture.arrays
+    }
     ranks = dict.fromkeys(
         [
             *(rank for rank in ("B", "H") if rank in dict(placed.workload.sizes)),
@@ -206,7 +255,7 @@ def make_report(placed: Placed, level: str, accounting: str = "consistent") -> R
         buffer_bytes={"needed": tiling.held_bytes, "capacity": tiling.capacity_bytes},
         bottleneck=found.bottleneck,
         lower_bound_cycles=ceil(least.cycles),
-        stall_cycles={},
+        stall_cycles=stall_cycles,
         tiles={
             part: dict(tiling.extents)[part] for _, parts in tiling.partitions for part in parts
         },

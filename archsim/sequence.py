@@ -10,17 +10,22 @@ from archsim.program import Program, Task, Tile
 
 
 class MicroOp(NamedTuple):
-    """One issue slot of a unit: a task, the tile it acts on, and the slot within the task."""
+    """One issue slot of a unit: a task, the tile it acts on, and the slot within the task.
+
+    `run` counts how often the pipeline has run empty before: nothing of a run is issued before
+    everything of the run before has come out.
+    """
 
     task: Task
     tile: Tile
     slot: int
+    run: int = 0
 
 
 def sequence(program: Program, body: Body) -> Iterator[MicroOp]:
     """Yield the micro-ops of a unit in order."""
     longest = max((item.lag for body in program.bodies for item in body.items), default=0)
-    for tiles in _runs(program):
+    for run, tiles in enumerate(_runs(program)):
         for epoch in range(len(tiles) + longest):
             for entry in body.entries:
                 blocks = []
@@ -33,7 +38,7 @@ def sequence(program: Program, body: Body) -> Iterator[MicroOp]:
                 for slot in range(most):
                     for task, tile, count in blocks:
                         if slot < count:
-                            yield MicroOp(task, tile, slot)
+                            yield MicroOp(task, tile, slot, run)
 
 
 def _runs(program: Program) -> list[tuple[Tile, ...]]:

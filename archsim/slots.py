@@ -51,7 +51,11 @@ def simulate(program: Program) -> Timeline:
     Raises:
         ArchError: a deadlock, an overflow, or more micro-ops than can be enumerated.
     """
-    run = execute(program)
+    return timeline_of(execute(program))
+
+
+def timeline_of(run: Run) -> Timeline:
+    """The facts of an execution; ArchError if a FIFO overflowed on the way."""
     facts = []
     for unit, issues in run.issued.items():
         flat = (
@@ -59,7 +63,7 @@ def simulate(program: Program) -> Timeline:
             for i in issues
         )
         facts += list(merge(unit, flat))
-    return Timeline(program, tuple(facts), run.cycles, tuple(run.occupancy().items()))
+    return Timeline(run.program, tuple(facts), run.cycles, tuple(run.occupancy().items()))
 
 
 @dataclass
@@ -71,6 +75,8 @@ class Run:
     # Issue slots by task and tile.
     at: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     reading: dict[tuple[str, Operand], dict[int, list[int]]] = field(default_factory=dict)
+    # For each run between which the pipeline is empty: its last result, and who made it.
+    last: dict[int, tuple[int, Issue]] = field(default_factory=dict)
 
     @cached_property
     def down(self) -> int:
@@ -95,16 +101,15 @@ class Run:
     @property
     def cycles(self) -> int:
         """Clock edges from the first issue to the last result, in the last column."""
-        last = 0
-        for unit, issues in self.issued.items():
-            skew = self.program.shape[1] - 1
-            skew += self.down if unit == self.program.array.name else 0
-            for issue in issues:
-                task = issue.op.task
-                _, step, _ = self.program.locate(task, issue.op.slot)
-                latency = self.program.cost(task, task.steps[step])[1]
-                last = max(last, issue.at + skew + latency - 1)
-        return last
+        finishes = (self.finish(u, issue) for u, issues in self.issued.items() for issue in issues)
+        return max(finishes, default=0)
+
+    def finish(self, unit: str, issue: Issue) -> int:
+        """The cycle in which the last PE or lane has the result of a micro-op."""
+        program, task = self.program, issue.op.task
+        _, step, _ = program.locate(task, issue.op.slot)
+        skew = program.shape[1] - 1 + (self.down if unit == program.array.name else 0)
+        return issue.at + skew + program.cost(task, task.steps[step])[1] - 1
 
     def waits(self, op: MicroOp) -> Iterator[Wait]:
         """Everything that a micro-op waits for, besides the one before it in its unit."""
@@ -114,6 +119,11 @@ class Run:
         step = task.steps[number]
         own = op.tile.index
         same = "register" if task.unit == program.array.name else "lane"
+        if op.run:
+            finished, issue = self.last[op.run - 1]
+            late = issue.op
+            delay = finished + 1 - issue.at
+            yield Wait("drain", late.task.name, late.tile.index, late.slot, delay)
         if part:
             # The slots of one operator follow from each other.
             yield Wait(same, task.name, own, op.slot - 1, program.cost(task, step)[1])
@@ -139,7 +149,8 @@ class Run:
                 elif operand.source == "returned":
                     cause, delay = "return", delay + latency.return_registers
                 yield Wait(cause, maker.name, tile, self._made_in(maker, task, word), delay)
-        if number == len(task.steps) - 1 and task.tensor in self.registers:
+        is_last = number == len(task.steps) - 1
+        if is_last and task.goes != "landing" and task.tensor in self.registers:
             yield from self._reuse(op, word)
 
     def _made_in(self, maker: Task, reader: Task, word: int) -> int:
@@ -268,11 +279,17 @@ def execute(program: Program) -> Run:
         moved = False
         for unit, queue in queues.items():
             while (op := heads[unit]) is not None:
+                if any(other is not None and other.run < op.run for other in heads.values()):
+                    break
                 found = _earliest(run, op, clock[unit] + 1)
                 if found is None:
                     break
                 at, wait = found
-                run.issued[unit].append(Issue(op, at, at - clock[unit] - 1, wait))
+                issue = Issue(op, at, at - clock[unit] - 1, wait)
+                run.issued[unit].append(issue)
+                finished = run.finish(unit, issue)
+                if finished > run.last.get(op.run, (0,))[0]:
+                    run.last[op.run] = (finished, issue)
                 run.at.setdefault((op.task.name, op.tile.index), []).append(at)
                 clock[unit] = at
                 heads[unit] = next(queue, None)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from archsim.program import Program
 
 # Why a slot was idle, in the order in which ties are broken: the rules of docs/schedule.md.
-CAUSES = ("register", "accumulator", "landing", "lane", "return", "reuse", "end")
+CAUSES = ("register", "accumulator", "landing", "lane", "return", "reuse", "drain", "end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,34 @@ def waterfall(timeline: Timeline, width: int = 96) -> str:
             for slot in slots:
                 bar[(slot - 1) // scale] = "#"
             lines.append(f"  {task:10} {tile:4}  |{''.join(bar)}|")
+    return "\n".join(lines)
+
+
+def edges(timeline: Timeline, across: int = 10) -> str:
+    """Draw what every PE and lane does at every clock edge; for small arrays and short runs."""
+    program = timeline.program
+    rows, cols = program.shape
+    hop = program.architecture.latency.row_hop
+    letters = {
+        item.task: chr(ord("A") + i)
+        for i, item in enumerate(item for body in program.bodies for item in body.items)
+    }
+    grid = [["." * cols for _ in range(timeline.cycles)] for _ in range(rows + 1)]
+    for fact in timeline.facts:
+        in_array = fact.unit == program.array.name
+        for slot in fact.slots:
+            for r in range(rows) if in_array else (rows,):
+                for c in range(cols):
+                    cycle = slot + c + (hop * r if in_array else 0)
+                    line = grid[r][cycle - 1]
+                    grid[r][cycle - 1] = line[:c] + letters[fact.task] + line[c + 1 :]
+    lines = [", ".join(f"{letter}: {task}" for task, letter in letters.items())]
+    for first in range(0, timeline.cycles, across):
+        shown = range(first, min(first + across, timeline.cycles))
+        lines += ["", "edge   " + " ".join(f"{cycle + 1:<{cols}}" for cycle in shown).rstrip()]
+        for r, row in enumerate(grid):
+            name = f"row {r}" if r < rows else "lanes"
+            lines.append(f"{name:5}  " + " ".join(row[cycle] for cycle in shown))
     return "\n".join(lines)
 
 

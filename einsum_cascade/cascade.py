@@ -74,32 +74,33 @@ class Einsum:
     where: Condition | None
     is_implicit: bool
     line: Line = field(compare=False, repr=False)
+    # True if it sets a fixed coordinate, such as RM[0,p] = -inf.
+    is_initial: bool = field(init=False, compare=False, repr=False)
+    # Index variables of the left side, in order.
+    left: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    # Every index variable: the left side's first, then by first use.
+    variables: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    # Accesses of the right side and the filter, left to right.
+    reads: tuple[Access, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Look the expressions through once; everybody asks for this all the time."""
+
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        indices = self.target.indices
+        put("is_initial", any(not variables_in(index) for index in indices))
+        put("left", tuple(v for index in indices for v in variables_in(index)))
+        where = () if self.where is None else variables_in(self.where)
+        named = (*self.left, *variables_in(self.map), *where, *self.over)
+        put("variables", tuple(dict.fromkeys(named)))
+        put("reads", accesses(self.map) + accesses(self.where))
 
     @property
     def name(self) -> str:
         """The tensor it defines."""
         return self.target.tensor
-
-    @property
-    def is_initial(self) -> bool:
-        """True if it sets a fixed coordinate, such as RM[0,p] = -inf."""
-        return any(affine(index).variables == () for index in self.target.indices)
-
-    @property
-    def left(self) -> tuple[str, ...]:
-        """Index variables of the left side, in order."""
-        return tuple(v for index in self.target.indices for v in variables_in(index))
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Every index variable: the left side's first, then by first use."""
-        where = () if self.where is None else variables_in(self.where)
-        return tuple(dict.fromkeys((*self.left, *variables_in(self.map), *where, *self.over)))
-
-    @property
-    def reads(self) -> tuple[Access, ...]:
-        """Accesses of the right side and the filter, left to right."""
-        return accesses(self.map) + accesses(self.where)
 
     @property
     def source(self) -> Source:

@@ -134,7 +134,7 @@ def cascade_from(document: Document) -> Cascade:
         raise CascadeError(
             document.problem(("cascade",), "YAML joins the lines of this text into one", hint)
         )
-    _check_sizes(document, data["sizes"])
+    check_sizes(document, data["sizes"])
     cascade = parse(
         data["cascade"],
         data["name"],
@@ -159,8 +159,8 @@ def cascade_from(document: Document) -> Cascade:
     return cascade
 
 
-def _check_sizes(document: Document, sizes: Mapping[str, int]) -> None:
-    """Raise CascadeError unless every size is positive and of a rank."""
+def check_sizes(document: Document, sizes: Mapping[str, int]) -> None:
+    """Check sizes of a file; CascadeError unless every one is positive and of a rank."""
     problems = [
         document.problem(
             ("sizes", rank),
@@ -183,7 +183,7 @@ def workload_document(name: str) -> Document:
 def workload_from_document(document: Document, sizes: Mapping[str, int]) -> Workload:
     """Turn a YAML document into a Workload, with sizes added or replaced."""
     data = validate(document, workload_model(), CascadeError).model_dump()
-    _check_sizes(document, data["sizes"])
+    check_sizes(document, data["sizes"])
     return workload_from(data["name"], {**data["sizes"], **sizes}, data["title"] or data["name"])
 
 

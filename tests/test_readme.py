@@ -34,6 +34,21 @@ def test_console_example_is_what_the_command_prints():
     assert expected == done.stdout
 
 
+def test_console_examples_of_the_schedule_page():
+    """They may stop early: the page shows the drawing, the command goes on."""
+    page = (ROOT / "docs" / "schedule.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        command, _, expected = block.partition("\n")
+        words = command.removeprefix("$ archsim ").split()
+        code = "from archsim.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+        )
+        assert done.stdout.startswith(expected)
+
+
 def test_the_two_commands_come_first():
     head = README[: README.index("## ")]
     assert head.index("make demo") < head.index("make test")

@@ -1,0 +1,51 @@
+"""Execute a Program at a level of the ladder: tile by tile, or register by register."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from archsim import slots
+from archsim.elements import random_inputs
+from archsim.errors import ArchError
+from archsim.program import Program
+from archsim.timeline import Timeline
+from einsum_cascade.errors import Problem, Source
+from einsum_cascade.interpreter import evaluate
+
+# Register-level values are compared with the naive interpreter up to this many points.
+CHECKED_POINTS = 2**26
+TOLERANCE = 1e-9
+
+
+def simulate(program: Program, level: str = "tile") -> Timeline:
+    """Execute a Program.
+
+    Args:
+        program: what to run.
+        level: "tile" for the slot engine, "pe" for the register-level model with random values.
+
+    Raises:
+        ArchError: a deadlock, an overflow, a run too long for this level; or, at "pe", values that
+            differ from the naive interpreter's.
+    """
+    if level == "tile":
+        return slots.simulate(program)
+    from archsim.pe import simulate_pe
+
+    inputs = random_inputs(program)
+    run = simulate_pe(program, inputs)
+    ranks = {rank for tensor in program.cascade.tensors for rank in tensor.ranks if rank}
+    whole = {program.cascade.whole_of(rank) for rank in ranks}
+    if prod(program.sizes[rank] for rank in whole) <= CHECKED_POINTS:
+        parts = [part for _, split in program.cascade.splits for part in split[1:]]
+        sizes = {part: program.sizes[part] for part in parts}
+        expected = evaluate(program.cascade, sizes=sizes, **inputs)
+        for name, values in run.outputs.items():
+            error = float(np.max(np.abs(values - expected[name])) / np.max(np.abs(expected[name])))
+            if not error <= TOLERANCE:
+                what = f"{name} differs from the cascade's by {error:.1e} of its largest value"
+                hint = "a register is overwritten before it is read: give it more depth"
+                raise ArchError(Problem(Source(program.name), what, hint=hint))
+    return run.timeline

@@ -1,0 +1,164 @@
+"""Commands that run a cascade on an accelerator, or write and explain its Program."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from archsim.command_line import (
+    Arch,
+    Cascade,
+    Json,
+    MappingName,
+    Model,
+    SetSizes,
+    app,
+    bad,
+    print_json,
+    sizes,
+)
+
+if TYPE_CHECKING:
+    from archsim.program import Program
+    from archsim.reporting import Report
+
+
+@app.command()
+def run(
+    cascade: Annotated[
+        str | None, typer.Argument(help="A shipped cascade or a YAML file; none with --program.")
+    ] = None,
+    arch: Arch = None,
+    mapping: MappingName = None,
+    model: Model = None,
+    set_: SetSizes = None,
+    program: Annotated[
+        Path | None, typer.Option(help="A program that `archsim lower -o` wrote, to execute.")
+    ] = None,
+    level: Annotated[
+        str | None,
+        typer.Option(
+            help="bound: a provable lower bound; published: the paper's closed form; tile: every "
+            "task of every tile; pe: every register. Default: bound, and tile with --program."
+        ),
+    ] = None,
+    accounting: Annotated[
+        str, typer.Option(help="consistent, or paper: energy as the mapping's paper counts it.")
+    ] = "consistent",
+    as_json: Json = False,
+) -> None:
+    """Put a cascade on an accelerator: cycles, traffic, utilization."""
+    from archsim import reporting
+    from einsum_cascade import catalog
+
+    if program is not None:
+        report = _run_program(program, arch, level or "tile", accounting)
+    else:
+        name, hardware, placing = _three(cascade, arch, mapping)
+        workload = catalog.workload(model, **sizes(set_))
+        report = reporting.run(
+            name, workload, hardware, placing, level=level or "bound", accounting=accounting
+        )
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        print(report)
+
+
+def _three(cascade: str | None, arch: str | None, mapping: str | None) -> tuple[str, str, str]:
+    """The three names that a run needs; all that are missing at once."""
+    given = {"CASCADE": cascade, "--arch": arch, "--mapping": mapping}
+    missing = [name for name, value in given.items() if value is None]
+    if cascade is None or arch is None or mapping is None:
+        hint = (
+            "for example: archsim run softmax-1pass --arch fusemax --mapping fusemax --model bert"
+        )
+        raise bad("run", f"{', '.join(missing)} is missing", hint)
+    return cascade, arch, mapping
+
+
+def _run_program(path: Path, arch: str | None, level: str, accounting: str) -> Report:
+    from archsim import program_file, reporting, simulation
+
+    if level not in ("tile", "pe"):
+        raise bad("--level", f"a program can't be run at level '{level}'", "levels: tile, pe")
+    timeline = simulation.simulate(program_file.load_program(path, arch), level)
+    return reporting.report(timeline, level, accounting)
+
+
+def _lowered(
+    cascade: str | None,
+    arch: str | None,
+    mapping: str | None,
+    model: str | None,
+    set_: list[str] | None,
+    program: Path | None = None,
+) -> Program:
+    """The Program of a run, lowered or read."""
+    from archsim import arch as hardware
+    from archsim import lowering, program_file
+    from archsim import mapping as mappings
+    from einsum_cascade import catalog
+
+    if program is not None:
+        return program_file.load_program(program, arch)
+    name, chip, placing = _three(cascade, arch, mapping)
+    return lowering.lower(
+        catalog.load(name),
+        catalog.workload(model, **sizes(set_)),
+        hardware.load_architecture(chip),
+        mappings.load_mapping(placing),
+    )
+
+
+@app.command()
+def lower(
+    cascade: Cascade,
+    arch: Arch = None,
+    mapping: MappingName = None,
+    model: Model = None,
+    set_: SetSizes = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The YAML file to write.")
+    ] = None,
+) -> None:
+    """Print the Program of a run, or write it to a file that `archsim run --program` executes."""
+    from archsim import program_file
+
+    program = _lowered(cascade, arch, mapping, model, set_)
+    if out is None:
+        print(program)
+    else:
+        program_file.save(program, out)
+        print(f"wrote {out}", file=sys.stderr)
+
+
+@app.command()
+def explain(
+    cascade: Annotated[
+        str | None, typer.Argument(help="A shipped cascade or a YAML file; none with --program.")
+    ] = None,
+    arch: Arch = None,
+    mapping: MappingName = None,
+    model: Model = None,
+    set_: SetSizes = None,
+    program: Annotated[Path | None, typer.Option(help="A program file instead.")] = None,
+    waterfall: Annotated[
+        bool, typer.Option("--waterfall", help="Draw each task of each tile over time, too.")
+    ] = False,
+    edges: Annotated[
+        bool, typer.Option("--edges", help="Draw every PE at every clock edge; for tiny runs.")
+    ] = False,
+) -> None:
+    """Say which tasks make up the critical circuit, and what would help next."""
+    from archsim import critical, slots, timeline
+
+    found = _lowered(cascade, arch, mapping, model, set_, program)
+    if waterfall:
+        print(timeline.waterfall(slots.simulate(found)))
+    if edges:
+        print(timeline.edges(slots.simulate(found)))
+    print(critical.explain(found))
