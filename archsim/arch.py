@@ -40,6 +40,8 @@ class OperatorCost:
     latency_cycles: int
     # Energy actions, for example mac: 6 for an exp made of multiply-accumulates.
     actions: tuple[tuple[str, int], ...]
+    # How exp is computed: a unit of einsum_cascade.exp_units, "" for the one its slots suggest.
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Array:
     # a program that overflows it is refused.
     landing_entries: int = 64
     return_entries: int = 8
+    # What its multipliers take: "bf16" (exact products) or "fp32" (rounded ones).
+    multiplier: str = "fp32"
 
     @property
     def pes(self) -> int:
@@ -221,6 +225,7 @@ def architecture_model() -> type[BaseModel]:
         slots: int = Field(default=1, ge=1, description="issue slots")
         latency: int = Field(default=1, ge=1, description="cycles until the result is ready")
         actions: dict[str, int] = Field(description="energy actions of one application")
+        method: str = Field(default="", description="exp unit: poly3 ... poly7, chord8, fixed, ...")
         source: str = ""
         status: str = Field(default="assumed", pattern="^(published|derived|fitted|assumed)$")
 
@@ -242,6 +247,7 @@ def architecture_model() -> type[BaseModel]:
         cols: Count | None = None
         lanes: Count | None = None
         registers: Registers | None = None
+        multiplier: str = Field(default="fp32", pattern="^(bf16|fp32)$")
         landing: Count = Field(
             default=Count(value=64), description="entries a lane, from the array"
         )
@@ -391,6 +397,7 @@ def _array(name: str, entry: Mapping[str, Any], number: Callable[..., int]) -> A
                 row["slots"],
                 row["latency"],
                 tuple(row["actions"].items()),
+                row["method"],
             )
             for operator, row in entry["operators"].items()
         ),
@@ -400,4 +407,5 @@ def _array(name: str, entry: Mapping[str, Any], number: Callable[..., int]) -> A
         float(registers["write"]["value"]) if registers else 0.0,
         number(entry["landing"]),
         number(entry["returns"]),
+        entry["multiplier"],
     )

@@ -220,21 +220,37 @@ def evaluate(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="The study: flat-lanes.")],
+    name: Annotated[str, typer.Argument(help="The study: flat-lanes or formats.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the figures, if it has any.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a study that the documentation shows."""
-    from archsim.studies import STUDIES
+    from archsim import formats_study, studies
 
-    if name not in STUDIES:
-        raise bad("study", f"unknown study '{name}'", legal_words(name, STUDIES, "studies"))
-    rows = STUDIES[name]()
+    names = (*studies.STUDIES, "formats")
+    if name not in names:
+        raise bad("study", f"unknown study '{name}'", legal_words(name, names, "studies"))
+    rows: list[Any] = (
+        formats_study.unit_errors() if name == "formats" else list(studies.STUDIES[name]())
+    )
+    written = []
+    if out is not None:
+        if name != "formats":
+            raise bad("--output", f"the study {name} draws nothing", "leave -o out")
+        written = formats_study.draw(rows, out)
     if as_json:
         print_json({"study": name, "rows": [asdict(row) for row in rows]})
         return
-    print("Attention speedup of FuseMax over FLAT (means over models; all lengths, up to 64K)")
-    for row in rows:
-        print(f"  {row.what:40} {row.mean:6.2f} {row.mean_up_to_64k:6.2f}")
+    if name == "formats":
+        print(formats_study.table(rows))
+    else:
+        print("Attention speedup of FuseMax over FLAT (means over models; all lengths, up to 64K)")
+        for row in rows:
+            print(f"  {row.what:40} {row.mean:6.2f} {row.mean_up_to_64k:6.2f}")
+    for path in written:
+        print(f"wrote {path}")
 
 
 @app.command()

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.arithmetic import word
+from archsim.base_two import scaled_at_load
+from archsim.errors import ArchError
 from archsim.program import Program
 from einsum_cascade.cascade import Einsum, affine, variables_in
-from einsum_cascade.errors import CascadeError
+from einsum_cascade.errors import CascadeError, Problem, Source
 from einsum_cascade.expressions import Access
 from einsum_cascade.interpreter import evaluate
 from einsum_cascade.legality import parse
@@ -77,9 +80,16 @@ def random_inputs(program: Program, seed: int = 0) -> dict[str, Array]:
     }
 
 
-def edge_arrays(program: Program, inputs: Mapping[str, Any]) -> dict[str, Array]:
-    """Inputs, and what is computed of them on their way in."""
-    found = {name: np.asarray(array, dtype=np.float64) for name, array in inputs.items()}
+def edge_arrays(
+    program: Program, inputs: Mapping[str, Any], numbers: str = "float64"
+) -> dict[str, Array]:
+    """Inputs as words, and what is computed of them on their way in, log2(e) included.
+
+    In hardware numbers both are rounded to words, each once.
+    """
+    found = {
+        name: np.asarray(word(array, numbers), dtype=np.float64) for name, array in inputs.items()
+    }
     for name in program.cascade.inputs:
         if name not in found:
             raise CascadeError(f"input {name} of {program.cascade.name} is missing")
@@ -94,8 +104,17 @@ def edge_arrays(program: Program, inputs: Mapping[str, Any]) -> dict[str, Array]
     if einsums:
         sub = parse(_text(program, einsums), name="at load")
         given = {name: found[name] for name in sub.inputs}
-        # Every tensor of the sub-cascade is wanted, not only those that nobody there reads.
-        found |= evaluate(sub, sizes=_sizes(program, sub.ranks), **given)
+        made = evaluate(sub, sizes=_sizes(program, sub.ranks), **given)
+        if numbers == "hardware":
+            scaled = scaled_at_load(program.placed)
+            if scaled is None:
+                what = "no tensor at load scales every exponent, so exp can't be computed to base 2"
+                raise ArchError(Problem(Source(program.name), what))
+            made = {
+                name: word(array * (np.log2(np.e) if name == scaled else 1.0), numbers)
+                for name, array in made.items()
+            }
+        found |= {name: np.asarray(array, dtype=np.float64) for name, array in made.items()}
     return found
 
 

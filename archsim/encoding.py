@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from archsim import pe_kernel as pe
+from archsim.arithmetic import exp_unit
 from archsim.elements import Array, coordinates, edge_arrays
 from archsim.program import Operand, Program, Task, Tile
 from archsim.sequence import MicroOp, sequence
+from einsum_cascade.format_kernels import unit_table
+from einsum_cascade.formats import MULTIPLIERS
 
 _MASKS = {"reduce": pe.PASS, "map": pe.ZERO}
 
@@ -27,11 +30,12 @@ class Encoder:
 
     program: Program
     inputs: Mapping[str, Any]
+    numbers: str = "float64"
 
     @cached_property
     def edges(self) -> dict[str, Array]:
         """Arrays whose words arrive on the edges."""
-        return edge_arrays(self.program, self.inputs)
+        return edge_arrays(self.program, self.inputs, self.numbers)
 
     @property
     def registers(self) -> dict[str, dict[tuple[str, int], int]]:
@@ -81,10 +85,19 @@ class Encoder:
             np.zeros((count, 3)),
             np.zeros((count, rows)),
             np.zeros((count, cols)),
+            *self._arithmetic(unit),
         )
         for n, op in enumerate(micro_ops):
             self._encode(stream, n, op)
         return stream, micro_ops
+
+    def _arithmetic(self, unit: str) -> tuple[int, int, Array]:
+        """Multiplier, exp method and its table of a unit."""
+        if self.numbers == "float64":
+            return pe.EXACT, 0, np.zeros((1, 1))
+        array = self.program.architecture.array(unit)
+        assert array is not None
+        return MULTIPLIERS.index(array.multiplier), *unit_table(exp_unit(array))
 
     def _encode(self, stream: pe.Stream, n: int, op: MicroOp) -> None:
         program, task = self.program, op.task
@@ -108,6 +121,7 @@ class Encoder:
         if not is_last:
             row[pe.GOES], row[pe.TARGET] = pe.TO_REGISTER, own
             return
+        row[pe.NARROW] = task.kind == "map"
         row[pe.MASK] = _MASKS.get(task.kind, pe.PLAIN)
         if task.kind == "accumulate":
             row[pe.LOOP] = program.architecture.latency.accumulate

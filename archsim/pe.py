@@ -42,18 +42,19 @@ class PeRun:
     issued: dict[str, tuple[tuple[MicroOp, int], ...]]
 
 
-def simulate_pe(program: Program, inputs: Mapping[str, Any]) -> PeRun:
+def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "float64") -> PeRun:
     """Execute a Program with values, register by register.
 
     Args:
         program: what to run.
         inputs: the cascade's inputs, [batch axes of the nest, whole ranks as written].
+        numbers: "float64", or "hardware" for the bits of the architecture's units.
 
     Raises:
         ArchError: the units wait for each other, or a FIFO overflows.
         CascadeError: an input is missing or has another shape.
     """
-    encoder = Encoder(program, inputs)
+    encoder = Encoder(program, inputs, numbers)
     rows, cols = program.shape
     array, array_ops = encoder.stream(program.array.name)
     lanes, lane_ops = encoder.stream(program.lanes.name)

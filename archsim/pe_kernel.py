@@ -17,6 +17,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from einsum_cascade import format_kernels as hardware
+
 FUNCTIONS = (
     "mac", "add", "sub", "mul", "div", "max", "min", "exp", "copy", "neg", "log", "sqrt", "abs",
     "relu", "sigmoid", "tanh", "drain", "load",
@@ -33,13 +35,15 @@ PLAIN, PASS, ZERO = range(3)
 # How a run ends.
 FINE, DEADLOCK, NOT_VALID, OVERFLOW = range(4)
 # Columns of the table of micro-ops. RETURN counts FIFOs from 1; ONLY_ROW is -1 for all rows;
-# PARTIAL sums may be added to but not yet read; RUN counts how often the pipeline ran empty before.
+# PARTIAL sums may be added to but not yet read; RUN counts how often the pipeline ran empty before;
+# NARROW results are rounded to a word.
 (
     FUNCTION, SOURCE_A, INDEX_A, SOURCE_B, INDEX_B, SOURCE_C, INDEX_C, GOES, TARGET, QUEUE,
-    LATENCY, LOOP, ROWS, MASK, ONLY_ROW, RETURN, PARTIAL, RUN,
-) = range(18)  # fmt: skip
-FIELDS = 18
+    LATENCY, LOOP, ROWS, MASK, ONLY_ROW, RETURN, PARTIAL, RUN, NARROW,
+) = range(19)  # fmt: skip
+FIELDS = 19
 NEVER = 1 << 60
+EXACT = -1
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -47,12 +51,19 @@ Bits = NDArray[np.bool_]
 
 
 class Stream(NamedTuple):
-    """Micro-ops of a unit in order: a row of FIELDS, constants, and words for its edges each."""
+    """Micro-ops of a unit in order: a row of FIELDS, constants, and words for its edges each.
+
+    `multiplier` is EXACT for float64, else that of format_kernels; then exp2 is computed with the
+    unit's method and table.
+    """
 
     ops: Ints
     constants: Floats
     left: Floats
     top: Floats
+    multiplier: int
+    method: int
+    table: Floats
 
 
 class Fifo(NamedTuple):
@@ -88,6 +99,28 @@ class Log(NamedTuple):
 
     issued: Ints
     waited: Ints
+
+
+@numba.njit(cache=True)
+def rounded(
+    function: int, a: float, b: float, c: float, multiplier: int, method: int, table: Floats
+) -> float:
+    """One scalar operator in hardware numbers; those without a unit of their own round once."""
+    if function == 0:
+        return float(hardware.mac(a, b, c, multiplier))
+    if function == 1:
+        return float(hardware.add(a, b))
+    if function == 2:
+        return float(hardware.subtract(a, b))
+    if function == 3:
+        return float(hardware.multiply(a, b, multiplier))
+    if function == 4:
+        return float(hardware.divide(a, b))
+    if function == 5:
+        return float(hardware.maximum(a, b))
+    if function == 7:
+        return float(hardware.exp2(a, method, table, multiplier))
+    return float(hardware.flush(compute(function, a, b, c)))
 
 
 @numba.njit(cache=True)
@@ -193,6 +226,7 @@ def take(fifo: Fifo, c: int, q: int) -> float:
 @numba.njit(cache=True)
 def execute_pe(
     ops: Ints, constants: Floats, k: int, r: int, c: int, t: int, left: float, above: float,
+    multiplier: int, method: int, table: Floats,
     value: Floats, valid: Ints, loop: Ints,
 ) -> tuple[bool, float, bool]:  # fmt: skip
     """One PE executes micro-op k on its registers.
@@ -227,8 +261,12 @@ def execute_pe(
         result = above
     elif r >= ops[k, ROWS] and ops[k, MASK] == ZERO:
         result = 0.0
-    else:
+    elif multiplier == EXACT:
         result = compute(ops[k, FUNCTION], a, b, d)
+    else:
+        result = rounded(ops[k, FUNCTION], a, b, d, multiplier, method, table)
+        if ops[k, NARROW]:
+            result = float(hardware.to_bf16(result))
     if ops[k, GOES] & TO_REGISTER and (only < 0 or r == only):
         index = ops[k, TARGET]
         value[index, r, c] = result
@@ -246,6 +284,7 @@ def clock_array(
     """One cycle of the array. Returns the last cycle of a result, or -1 if a word is missing."""
     # Names of their own: a lookup in a tuple of arrays for each PE takes longer than the PE.
     ops, constants, left, top = stream.ops, stream.constants, stream.left, stream.top
+    multiplier, method, table = stream.multiplier, stream.method, stream.table
     value, valid, loop = cells.value, cells.valid, cells.loop
     at, column, right, down = wires.at, wires.column, wires.right, wires.down
     rows, cols = at.shape
@@ -276,7 +315,20 @@ def clock_array(
             else:
                 above = top[k, c]
             fine, passes, is_result = execute_pe(
-                ops, constants, k, r, c, t, right[r, c], above, value, valid, loop
+                ops,
+                constants,
+                k,
+                r,
+                c,
+                t,
+                right[r, c],
+                above,
+                multiplier,
+                method,
+                table,
+                value,
+                valid,
+                loop,
             )
             if not fine:
                 return -1
@@ -322,7 +374,11 @@ def clock_lanes(
                 b = word
             else:
                 d = word
-        result = compute(ops[k, FUNCTION], a, b, d)
+        if stream.multiplier == EXACT:
+            result = compute(ops[k, FUNCTION], a, b, d)
+        else:
+            multiplier, method, table = stream.multiplier, stream.method, stream.table
+            result = rounded(ops[k, FUNCTION], a, b, d, multiplier, method, table)
         if ops[k, GOES] & TO_REGISTER:
             cells.value[ops[k, TARGET], 0, c] = result
             cells.valid[ops[k, TARGET], 0, c] = t + ops[k, LATENCY]

@@ -24,6 +24,7 @@ from archsim.pe import simulate_pe
 from archsim.program import Program
 from archsim.slots import Run, execute, timeline_of
 from archsim.timeline import Timeline, busy_slots, stalls
+from archsim.values import compute
 
 CASCADE = ec.load("softmax-1pass")
 SMALL = archsim.load_architecture("fusemax-4x4")
@@ -178,6 +179,9 @@ def check(run: Run, timeline: Timeline) -> None:
         assert busy_slots(timeline)[unit] + sum(causes.values()) == timeline.cycles
     expected = ec.evaluate(CASCADE, sizes={"M0": program.sizes["M0"]}, **inputs)["AV"]
     assert np.allclose(registers.outputs["AV"], expected, rtol=1e-12, atol=1e-12)
+    # In the hardware's numbers the functional model and the registers agree to the bit.
+    bits = simulate_pe(program, inputs, "hardware")
+    assert np.array_equal(bits.outputs["AV"], compute(program, inputs)["AV"])
 
 
 def fails_in_registers(program: Program) -> bool:
