@@ -109,13 +109,14 @@ def check(
         try:
             document = read_document(Path(file), SourceError)
             # What a file is follows from the one key that only its kind has.
-            if "cascade" in document.data and "nest" not in document.data:
+            is_program = {"nest", "registers", "order"} & set(document.data)
+            if "cascade" in document.data and not is_program:
                 what = f"cascade {catalog.cascade_from(document).name}"
             elif "placement" in document.data:
                 what = f"mapping {mapping.mapping_from(document).name}"
             elif "arrays" in document.data:
                 what = f"architecture {arch.architecture_from(document).name}"
-            elif "nest" in document.data:
+            elif "cascade" in document.data:
                 what = f"program {program_file.program_from(document).name}"
             elif "sizes" in document.data:
                 what = f"model {catalog.workload_from_document(document, {}).name}"

@@ -88,6 +88,7 @@ def by_reason(links: tuple[Link, ...]) -> dict[str, int]:
 def explain(program: Program) -> Explanation:
     """Find the critical chain of a program; ArchError as for `slots.simulate`."""
     run = execute(program)
+    run.occupancy()
     chain, skew = _chain(run)
     circuit, tiles = _circuit(chain)
     count = sum(len(issues) for issues in run.issued.values())
@@ -97,11 +98,12 @@ def explain(program: Program) -> Explanation:
         for what, architecture in _improved(program):
             placed = replace(program.placed, architecture=architecture)
             try:
-                cycles = execute(replace(program, placed=placed)).cycles
+                better = execute(replace(program, placed=placed))
+                better.occupancy()
             except ArchError:
                 continue
-            if cycles < run.cycles:
-                found.append((what, cycles))
+            if better.cycles < run.cycles:
+                found.append((what, better.cycles))
         improvements = tuple(sorted(found, key=lambda item: item[1]))
     return Explanation(program, run.cycles, chain, skew, circuit, tiles, improvements)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,16 @@ import numpy as np
 from archsim import pe_kernel as pe
 from archsim.arithmetic import exp_unit
 from archsim.elements import Array, coordinates, edge_arrays
-from archsim.program import Operand, Program, Task, Tile
+from archsim.errors import ArchError
+from archsim.pe_operators import EXACT
+from archsim.program import FUNCTIONS, Operand, Program, Task, Tile
 from archsim.sequence import MicroOp, sequence
+from einsum_cascade.errors import Problem, Source
 from einsum_cascade.format_kernels import unit_table
 from einsum_cascade.formats import MULTIPLIERS
 
+# Words on the edges, for all micro-ops of a unit: 4 GiB.
+LIMIT = 2**29
 _MASKS = {"reduce": pe.PASS, "map": pe.ZERO}
 
 
@@ -78,8 +84,12 @@ class Encoder:
         program = self.program
         rows, cols = program.shape
         body = next(body for body in program.bodies if body.unit == unit)
-        micro_ops = list(sequence(program, body))
+        micro_ops = list(islice(sequence(program, body), LIMIT // (rows + cols) + 1))
         count = len(micro_ops)
+        if count * (rows + cols) > LIMIT:
+            what = f"more than {count - 1:,} micro-ops of {unit} on {rows} rows and {cols} columns"
+            hint = "they don't fit into memory: take shorter ranks, fewer heads or --level tile"
+            raise ArchError(Problem(Source(program.name), what, hint=hint))
         stream = pe.Stream(
             np.zeros((count, pe.FIELDS), np.int64),
             np.zeros((count, 3)),
@@ -94,7 +104,7 @@ class Encoder:
     def _arithmetic(self, unit: str) -> tuple[int, int, Array]:
         """Multiplier, exp method and its table of a unit."""
         if self.numbers == "float64":
-            return pe.EXACT, 0, np.zeros((1, 1))
+            return EXACT, 0, np.zeros((1, 1))
         array = self.program.architecture.array(unit)
         assert array is not None
         return MULTIPLIERS.index(array.multiplier), *unit_table(exp_unit(array))
@@ -109,7 +119,7 @@ class Encoder:
         in_array = task.unit == program.array.name
         row[pe.LATENCY] = row[pe.LOOP] = latency
         row[pe.ROWS], row[pe.ONLY_ROW], row[pe.RUN] = op.tile.rows, -1, op.run
-        row[pe.FUNCTION] = pe.FUNCTIONS.index(step.function if slot == 0 else "copy")
+        row[pe.FUNCTION] = FUNCTIONS.index(step.function if slot == 0 else "copy")
         if slot == 0:
             for j, operand in enumerate(step.operands):
                 self._operand(stream, n, j, op, word, operand)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 
-from archsim.arch import Architecture, Array
+from archsim.arch import Architecture, Array, load_architecture
 from archsim.errors import ArchError
 from archsim.issue import Body, Item
-from archsim.mapping import Mapping
+from archsim.mapping import Mapping, load_mapping
 from archsim.operands import Spread
 from archsim.placement import BATCH_RANKS, Placed, place
-from archsim.program import Loop, Program, Register, Task
+from archsim.program import FUNCTIONS, Loop, Program, Register, Task
 from archsim.selection import select
 from einsum_cascade.cascade import Cascade, Workload
+from einsum_cascade.catalog import load
 from einsum_cascade.errors import Problem, legal_words
 
 # Bits that a PE keeps besides words: the product p of exp (32) and its exponent (8).
@@ -26,15 +28,20 @@ EXP_BITS = 32 + 8
 
 
 def lower(
-    cascade: Cascade, workload: Workload, architecture: Architecture, mapping: Mapping
+    cascade: Cascade | str,
+    workload: Workload,
+    architecture: Architecture | str,
+    mapping: Mapping | str,
 ) -> Program:
-    """Write the Program of a cascade.
+    """Write the Program of a cascade; all but the workload may be shipped names or paths.
 
     Raises:
         ArchError: with the place in the mapping or cascade, what can't be lowered and why.
         CascadeError: the workload lacks the size of a rank.
     """
-    return lower_placed(place(cascade, workload, architecture, mapping))
+    what = load(cascade) if isinstance(cascade, str) else cascade
+    chip, found = load_architecture(architecture), load_mapping(mapping)
+    return lower_placed(place(what, workload, chip, found))
 
 
 def lower_placed(placed: Placed) -> Program:
@@ -69,8 +76,11 @@ def lower_placed(placed: Placed) -> Program:
         lanes.return_entries,
         mapping.drain,
     )
+    problems = [*_check_load(placed), *_check_tiles(program), *_check_words(program)]
+    if problems:
+        raise ArchError(problems)
     program = replace(program, registers=tuple(_registers(program)))
-    _check_bits(program)
+    check_bits(program)
     return program
 
 
@@ -211,7 +221,7 @@ def _registers(program: Program) -> Iterator[Register]:
     """Registers with the least depth at which every reader stands before the next writer."""
     places = _places(program)
     for task in program.tasks:
-        if task.goes == "landing" or (task.goes == "output" and not _is_state(task)):
+        if task.goes == "landing" or (task.goes == "output" and not _is_read(program, task)):
             continue
         words = 1 if task.kind in ("accumulate", "load") else program.word_count(task)
         depth = 1
@@ -222,10 +232,58 @@ def _registers(program: Program) -> Iterator[Register]:
         yield Register(task.tensor, task.unit, words, depth)
 
 
-def _is_state(task: Task) -> bool:
+def _check_load(placed: Placed) -> Iterator[Problem]:
+    """What is computed on the way in can only read inputs."""
+    where = dict(placed.mapping.placements)
+    for einsum in placed.cascade.einsums:
+        if einsum.is_initial or where[einsum.name].array is not None:
+            continue
+        for read in einsum.reads:
+            for maker in placed.cascade.defining(read.tensor):
+                if not maker.is_initial and where[maker.name].array is not None:
+                    what = f"{einsum.name} at load reads {read.tensor}, which an array makes"
+                    at = ("placement", einsum.name)
+                    yield placed.mapping.problem(at, what, "place it on an array, too")
+
+
+def _check_tiles(program: Program) -> Iterator[Problem]:
+    """Ragged tiles are known along the rows and columns only."""
+    for whole, parts in program.partitions:
+        inner = [part for part in parts[1:] if part.lower() not in (program.rows, program.cols)]
+        covered = prod(program.sizes[part] for part in parts)
+        if parts[-1] in inner and covered != program.sizes[whole]:
+            what = f"{whole} = {program.sizes[whole]} does not divide into tiles of "
+            what += f"{program.sizes[parts[-1]]}, and {parts[-1].lower()} is not spread over PEs"
+            hint = f"take a tile of {parts[-1]} that divides it"
+            yield program.placed.mapping.problem(("tiles", parts[-1]), what, hint)
+
+
+def _check_words(program: Program) -> Iterator[Problem]:
+    """A reader runs through the same words as the maker, or the maker made just one."""
+    for task in program.tasks:
+        for operand in (o for step in task.steps for o in step.operands):
+            if operand.source not in ("register", "landing", "returned") or task.kind == "drain":
+                continue
+            maker = program.source(task, operand)
+            single = not maker.words or maker.kind in ("accumulate", "load")
+            if not single and maker.words != task.words:
+                what = f"{task.name} runs through {', '.join(task.words) or 'no'} words of a tile, "
+                what += f"{maker.name}, which it reads, through {', '.join(maker.words)}"
+                yield program.placed.mapping.problem(("order", task.unit), what)
+        for step in task.steps:
+            if step.function not in FUNCTIONS:
+                what = f"{task.name} needs {step.function}, which PEs can't compute"
+                hint = "add it to archsim/pe_operators.py"
+                yield program.placed.mapping.problem(("placement", task.tensor), what, hint)
+
+
+def _is_read(program: Program, task: Task) -> bool:
+    """True if somebody on the same unit reads what a task makes."""
     return any(
         operand.source == "register" and operand.name == task.tensor
-        for step in task.steps
+        for reader in program.tasks
+        if reader.unit == task.unit
+        for step in reader.steps
         for operand in step.operands
     )
 
@@ -266,8 +324,8 @@ def _depth(
     return max(1, -(-late // span) if is_first else late // span + 1)
 
 
-def _check_bits(program: Program) -> None:
-    """Registers of a PE against what the architecture has."""
+def check_bits(program: Program) -> None:
+    """Compare the registers of a PE with what the architecture has; ArchError if they don't fit."""
     array = program.array
     room = array.register_entries * array.register_bits
     if not room:

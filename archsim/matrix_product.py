@@ -22,6 +22,7 @@ a free slot. Edge folds take as long as full ones: the wave crosses the whole ar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def gemm(
         ValueError: a size below 1, an unknown word, values of another shape.
     """
     for name, size in (("M", M), ("N", N), ("K", K), ("rows", rows), ("cols", cols)):
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
             raise ValueError(f"{name} = {size!r} is not a whole number of at least 1")
     for name, word, legal in (
         ("dataflow", dataflow, DATAFLOWS),
@@ -84,6 +85,7 @@ def gemm(
     ):
         if word not in legal:
             raise ValueError(f"{name} = {word!r}; legal: {', '.join(legal)}")
+    M, N, K, rows, cols = (int(size) for size in (M, N, K, rows, cols))
     if dataflow == "os":
         down, across = ceil_div(M, rows), ceil_div(N, cols)
         busy, moving = K, 0 if drain == "none" else rows

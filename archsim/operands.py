@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archsim.arch import Array
-from archsim.placement import Placed
+from archsim.placement import BATCH_RANKS, Placed
 from archsim.program import Operand
 from einsum_cascade.cascade import Affine, Einsum, affine
 from einsum_cascade.expressions import VARIABLE, Access, Apply, Expr, Name, Number
@@ -34,7 +34,9 @@ class Spread:
     @property
     def loops(self) -> tuple[str, ...]:
         """Variables of the nest, batch ranks included."""
-        return ("b", "h", *self.placed.mapping.loops)
+        own = self.placed.cascade.ranks
+        batch = (rank.lower() for rank in BATCH_RANKS if rank not in own)
+        return (*batch, *self.placed.mapping.loops)
 
     def leaves(self, variables: tuple[str, ...]) -> tuple[str, ...]:
         """Variables of whole ranks replaced by those of their parts."""

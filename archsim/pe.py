@@ -59,7 +59,12 @@ def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "flo
     array, array_ops = encoder.stream(program.array.name)
     lanes, lane_ops = encoder.stream(program.lanes.name)
     latency = program.architecture.latency
-    longest = max([1, *array.ops[:, kernel.LATENCY], *lanes.ops[:, kernel.LATENCY]])
+    delays = (
+        int(stream.ops[:, column].max(initial=1))
+        for stream in (array, lanes)
+        for column in (kernel.LATENCY, kernel.LOOP)
+    )
+    longest = max(delays)
     longest += latency.return_registers
     landing, returned = encoder.queues["landing"], encoder.queues["returned"]
     logs = [

@@ -10,19 +10,15 @@ Everything is arrays of numbers so that numba can compile it; `pe` makes them an
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from einsum_cascade import format_kernels as hardware
+from archsim.pe_operators import EXACT, compute, rounded
+from einsum_cascade.format_kernels import to_bf16
 
-FUNCTIONS = (
-    "mac", "add", "sub", "mul", "div", "max", "min", "exp", "copy", "neg", "log", "sqrt", "abs",
-    "relu", "sigmoid", "tanh", "drain", "load",
-)  # fmt: skip
 # Where an operand comes from; ACCUMULATOR is a register of a PE that the same task adds to. The
 # order settles which of several missing operands is named: that of timeline.CAUSES.
 NONE, CONSTANT, LEFT, TOP, REGISTER, ACCUMULATOR, LANDING, LANE, RETURNED = range(9)
@@ -43,7 +39,6 @@ FINE, DEADLOCK, NOT_VALID, OVERFLOW = range(4)
 ) = range(19)  # fmt: skip
 FIELDS = 19
 NEVER = 1 << 60
-EXACT = -1
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -99,77 +94,6 @@ class Log(NamedTuple):
 
     issued: Ints
     waited: Ints
-
-
-@numba.njit(cache=True)
-def rounded(
-    function: int, a: float, b: float, c: float, multiplier: int, method: int, table: Floats
-) -> float:
-    """One scalar operator in hardware numbers; those without a unit of their own round once."""
-    if function == 0:
-        return float(hardware.mac(a, b, c, multiplier))
-    if function == 1:
-        return float(hardware.add(a, b))
-    if function == 2:
-        return float(hardware.subtract(a, b))
-    if function == 3:
-        return float(hardware.multiply(a, b, multiplier))
-    if function == 4:
-        return float(hardware.divide(a, b))
-    if function == 5:
-        return float(hardware.maximum(a, b))
-    if function == 7:
-        return float(hardware.exp2(a, method, table, multiplier))
-    return float(hardware.flush(compute(function, a, b, c)))
-
-
-@numba.njit(cache=True)
-def compute(function: int, a: float, b: float, c: float) -> float:
-    """One scalar operator; 0 * inf = 0, 0 / 0 = 0 and -inf - -inf = -inf, as in the cascade."""
-    if function in (0, 3):
-        product = a * b
-        if (a == 0.0 and math.isinf(b)) or (b == 0.0 and math.isinf(a)):
-            product = 0.0
-        return product + c if function == 0 else product
-    if function == 1:
-        return a + b
-    if function == 2:
-        return -math.inf if a == -math.inf and b == -math.inf else a - b
-    if function == 4:
-        if b != 0.0:
-            return a / b
-        if a == 0.0 or math.isnan(a):
-            return a * 0.0
-        return math.copysign(math.inf, a) * math.copysign(1.0, b)
-    if function == 5:
-        return a if math.isnan(a) or a >= b else b
-    if function == 6:
-        return a if math.isnan(a) or a <= b else b
-    return unary(function, a)
-
-
-@numba.njit(cache=True)
-def unary(function: int, a: float) -> float:
-    """One scalar operator of one argument; anything unknown passes its argument on."""
-    result = a
-    if function == 7:
-        result = np.exp(a)
-    elif function == 9:
-        result = -a
-    elif function == 10:
-        result = np.log(a)
-    elif function == 11:
-        result = np.sqrt(a)
-    elif function == 12:
-        result = abs(a)
-    elif function == 13:
-        result = a if math.isnan(a) or a > 0.0 else 0.0
-    elif function == 14:
-        small = np.exp(-abs(a))
-        result = 1.0 / (1.0 + small) if a >= 0 else small / (1.0 + small)
-    elif function == 15:
-        result = np.tanh(a)
-    return result
 
 
 @numba.njit(cache=True)
@@ -266,7 +190,7 @@ def execute_pe(
     else:
         result = rounded(ops[k, FUNCTION], a, b, d, multiplier, method, table)
         if ops[k, NARROW]:
-            result = float(hardware.to_bf16(result))
+            result = float(to_bf16(result))
     if ops[k, GOES] & TO_REGISTER and (only < 0 or r == only):
         index = ops[k, TARGET]
         value[index, r, c] = result

@@ -18,6 +18,7 @@ from archsim.arch import Architecture, Array
 from archsim.issue import Body, show_entry
 from archsim.placement import Placed
 from einsum_cascade.cascade import Cascade
+from einsum_cascade.documents import Document
 from einsum_cascade.expressions import Access
 
 # Where a micro-op finds an operand. Edges: words that arrive from the left (one for each row) or
@@ -34,6 +35,12 @@ SOURCES = (
     "landing",
     "returned",
 )
+
+# What PEs and lanes can compute; pe_operators numbers them in this order.
+FUNCTIONS = (
+    "mac", "add", "sub", "mul", "div", "max", "min", "exp", "copy", "neg", "log", "sqrt", "abs",
+    "relu", "sigmoid", "tanh", "cos", "sin", "phi", "step", "pow", "floordiv", "drain", "load",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +148,8 @@ class Program:
     landing_entries: int
     return_entries: int
     drain: str = "never"
+    # The file it was read from, if any.
+    document: Document | None = None
 
     @property
     def name(self) -> str:
@@ -397,4 +406,4 @@ class Program:
             yield f"{step.function:6} {operands} -> {target}{times}"
 
 
-__all__ = ["SOURCES", "Loop", "Operand", "Program", "Register", "Step", "Task", "Tile"]
+__all__ = ["FUNCTIONS", "SOURCES", "Loop", "Operand", "Program", "Register", "Step", "Task", "Tile"]

@@ -7,6 +7,9 @@ dependencies are derived anew from the cascade when it is read, so they can't co
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,16 +18,19 @@ from typing import TYPE_CHECKING, Any
 from archsim.arch import Architecture, load_architecture
 from archsim.errors import ArchError
 from archsim.issue import Body, read_entry, show_entry
-from archsim.lowering import lower
-from archsim.mapping import load_mapping
-from archsim.program import Loop, Program
-from einsum_cascade.cascade import workload_from
+from archsim.lowering import check_bits, lower
+from archsim.mapping import Mapping, load_mapping
+from archsim.placement import BATCH_RANKS
+from archsim.program import Program
+from einsum_cascade.cascade import Cascade, workload_from
 from einsum_cascade.catalog import cascade_from, check_sizes
 from einsum_cascade.documents import Document, read_document, validate
-from einsum_cascade.errors import Problem, legal_words
+from einsum_cascade.errors import Problem, Source, SourceError, legal_words
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+_NAME = r"[A-Za-z0-9_.-]+"
 
 
 @cache
@@ -36,7 +42,7 @@ def program_model() -> type[BaseModel]:
         """A program: what each unit issues, in which order, with which registers."""
 
         model_config = ConfigDict(extra="forbid", strict=True)
-        name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="name of the cascade")
+        name: str = Field(pattern=f"^{_NAME}$", description="name of the cascade")
         cascade: str = Field(description="its Einsums, one a line")
         architecture: str = Field(description="shipped name or path")
         mapping: str = Field(description="shipped name or path; places the Einsums")
@@ -52,7 +58,11 @@ def program_model() -> type[BaseModel]:
 
 
 def save(program: Program, path: Path) -> None:
-    """Write a Program to a file, whole or not at all."""
+    """Write a Program to a file, whole or not at all; ArchError if it could not be read again."""
+    if not re.fullmatch(_NAME, program.cascade.name):
+        what = f"'{program.cascade.name}' can't be the name of a cascade in a file"
+        hint = "names are letters, digits, dots, dashes and underscores"
+        raise ArchError(Problem(Source(program.name), what, hint=hint))
     partial = path.with_name(path.name + ".partial")
     partial.write_text(to_yaml(program), encoding="utf-8")
     partial.replace(path)
@@ -66,8 +76,8 @@ def to_yaml(program: Program) -> str:
     sizes = dict(placed.workload.sizes) | {part: program.sizes[part] for part in inner}
     lines = [
         f"name: {program.cascade.name}",
-        f"architecture: {_reference(placed.architecture)}",
-        f"mapping: {_reference(placed.mapping)}",
+        f"architecture: {json.dumps(_reference(placed.architecture))}",
+        f"mapping: {json.dumps(_reference(placed.mapping))}",
         "cascade: |",
         indented,
         "sizes: {" + ", ".join(f"{rank}: {size}" for rank, size in sizes.items()) + "}",
@@ -131,13 +141,19 @@ def program_from(document: Document, architecture: str | Architecture | None = N
     check_sizes(document, data["sizes"])
     kept = {key: document.data[key] for key in ("name", "cascade")}
     cascade = cascade_from(replace(document, data=kept))
-    original = load_mapping(data["mapping"])
+    original = _referred(document, "mapping", lambda: load_mapping(data["mapping"]))
+    chip = _referred(
+        document, "architecture", lambda: load_architecture(architecture or data["architecture"])
+    )
+    loops = _loops(document, data["nest"], original, cascade)
     # Mistakes in the order stand in this file; the rest of the mapping in its own.
-    mapping = replace(original, order=tuple(order), drain=data["drain"], document=document)
+    mapping = replace(
+        original, order=tuple(order), drain=data["drain"], loops=loops, document=document
+    )
     program = lower(
         cascade,
         workload_from(data["name"], data["sizes"]),
-        load_architecture(architecture or data["architecture"]),
+        chip,
         mapping,
     )
     mapping = replace(mapping, document=original.document)
@@ -151,36 +167,56 @@ def program_from(document: Document, architecture: str | Architecture | None = N
             problems.append(document.problem(("registers", tensor), "a depth is at least 1"))
         else:
             depths[tensor] = replace(depths[tensor], depth=depth)
-    nest = _nest(document, data["nest"], program, problems)
+    problems += _check_counts(document, data["nest"], program)
     if problems:
         raise ArchError(problems)
-    return replace(
+    program = replace(
         program,
-        nest=nest,
         registers=tuple(depths.values()),
         landing_entries=data["landing"],
         return_entries=data["returns"],
+        document=document,
     )
+    check_bits(program)
+    return program
 
 
-def _nest(
-    document: Document, texts: list[str], program: Program, problems: list[Problem]
-) -> tuple[Loop, ...]:
-    """The loops in the order of the file; their counts follow from the sizes."""
-    counts = {loop.variable: loop.count for loop in program.nest}
-    found = []
-    for i, text in enumerate(texts):
-        variable, _, count = text.partition(" ")
-        if variable not in counts or not count.strip().isdigit():
-            hint = legal_words(variable, sorted(counts), "loops")
-            problems.append(document.problem(("nest", i), f"'{text}' is no loop; {hint}"))
-        elif int(count) != counts[variable]:
-            what = f"{variable} has {counts[variable]} tiles at these sizes, not {count.strip()}"
-            problems.append(document.problem(("nest", i), what, "change the sizes"))
-        else:
-            found.append(Loop(variable, counts[variable]))
-    missing = [variable for variable in counts if variable not in [loop.variable for loop in found]]
-    if not problems and (missing or len(found) != len(counts)):
-        what = f"every loop is listed once; missing: {', '.join(missing) or 'none'}"
-        problems.append(document.problem(("nest",), what))
-    return tuple(found)
+def _referred(document: Document, key: str, load: Callable[[], Any]) -> Any:
+    """What a key of the file names; a name that is unknown stands in this file."""
+    try:
+        return load()
+    except SourceError as error:
+        if len(error.problems) > 1 or error.problems[0].source.line:
+            raise
+        first = error.problems[0]
+        raise ArchError(document.problem((key,), first.message, first.hint)) from None
+
+
+def _loops(
+    document: Document, texts: list[str], mapping: Mapping, cascade: Cascade
+) -> tuple[str, ...]:
+    """The loops over tiles in the order of the file; those over heads stay outside."""
+    batch = [rank.lower() for rank in BATCH_RANKS if rank not in cascade.ranks]
+    legal = [*batch, *mapping.loops]
+    names = [text.partition(" ")[0] for text in texts]
+    problems = [
+        document.problem(("nest", i), f"'{text}' is no loop", legal_words(name, legal, "loops"))
+        for i, (text, name) in enumerate(zip(texts, names, strict=True))
+        if name not in legal
+    ]
+    if not problems and (sorted(names) != sorted(legal) or names[: len(batch)] != batch):
+        what = f"the nest lists each of {', '.join(legal)} once"
+        hint = f"{' and '.join(batch)} stay outermost" if batch else ""
+        problems.append(document.problem(("nest",), what, hint))
+    if problems:
+        raise ArchError(problems)
+    return tuple(names[len(batch) :])
+
+
+def _check_counts(document: Document, texts: list[str], program: Program) -> Iterator[Problem]:
+    """Counts of loops follow from the sizes; the file repeats them for its reader."""
+    for i, (text, loop) in enumerate(zip(texts, program.nest, strict=True)):
+        count = text.partition(" ")[2].strip()
+        if count != str(loop.count):
+            what = f"{loop.variable} has {loop.count} tiles at these sizes, not {count or 'none'}"
+            yield document.problem(("nest", i), what, "change the sizes")

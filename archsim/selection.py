@@ -152,7 +152,9 @@ def _out(
     if looped:
         back = tuple((loop, 1) for loop in looped)
         before = Operand("register", task.tensor, back=back, initial=task.identity)
-        step, text = Step(combine, combine, (before, below)), f"{task.tensor} over its tiles"
+        code = Code(spread, spread.placed.cascade.defining(task.tensor)[0], spread.lanes)
+        code.add(combine, combine, (before, below))
+        step, text = code.steps[0], f"{task.tensor} over its tiles"
     name = f"{task.name}.out"
     return Task(name, spread.lanes.name, "lane", text, words, (step,), task.tensor, "output")
 

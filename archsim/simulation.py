@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from archsim import slots
 from archsim.elements import random_inputs
 from archsim.errors import ArchError
+from archsim.hazards import check_registers
 from archsim.program import Program
 from archsim.timeline import Timeline
-from einsum_cascade.errors import Problem, Source
+from einsum_cascade.errors import Problem, Source, legal_words
 from einsum_cascade.interpreter import evaluate
 
 # Register-level values are compared with the naive interpreter up to this many points.
 CHECKED_POINTS = 2**26
 TOLERANCE = 1e-9
+LEVELS = ("tile", "pe")
 
 
 def simulate(program: Program, level: str = "tile") -> Timeline:
@@ -30,10 +33,14 @@ def simulate(program: Program, level: str = "tile") -> Timeline:
         ArchError: a deadlock, an overflow, a run too long for this level; or, at "pe", values that
             differ from the naive interpreter's.
     """
+    if level not in LEVELS:
+        hint = legal_words(level, LEVELS, "levels of a simulation")
+        raise ArchError(Problem(Source("level"), f"unknown level '{level}'", hint=hint))
     if level == "tile":
         return slots.simulate(program)
     from archsim.pe import simulate_pe
 
+    check_registers(program)
     inputs = random_inputs(program)
     run = simulate_pe(program, inputs)
     ranks = {rank for tensor in program.cascade.tensors for rank in tensor.ranks if rank}
@@ -43,9 +50,18 @@ def simulate(program: Program, level: str = "tile") -> Timeline:
         sizes = {part: program.sizes[part] for part in parts}
         expected = evaluate(program.cascade, sizes=sizes, **inputs)
         for name, values in run.outputs.items():
-            error = float(np.max(np.abs(values - expected[name])) / np.max(np.abs(expected[name])))
+            error = _error(values, expected[name])
             if not error <= TOLERANCE:
                 what = f"{name} differs from the cascade's by {error:.1e} of its largest value"
                 hint = "a register is overwritten before it is read: give it more depth"
                 raise ArchError(Problem(Source(program.name), what, hint=hint))
     return run.timeline
+
+
+def _error(values: Any, expected: Any) -> float:
+    """Largest difference over the largest finite value; infinite if what is infinite differs."""
+    same = values == expected
+    with np.errstate(invalid="ignore"):
+        difference = np.where(same, 0.0, np.abs(values - expected))
+    largest = np.max(np.abs(expected[np.isfinite(expected)]), initial=0.0)
+    return float(np.max(np.nan_to_num(difference, nan=np.inf)) / (largest or 1.0))

@@ -55,6 +55,7 @@ def run(
     from einsum_cascade import catalog
 
     if program is not None:
+        _alone(cascade, mapping, model, set_)
         report = _run_program(program, arch, level or "tile", accounting)
     else:
         name, hardware, placing = _three(cascade, arch, mapping)
@@ -78,6 +79,13 @@ def _three(cascade: str | None, arch: str | None, mapping: str | None) -> tuple[
         )
         raise bad("run", f"{', '.join(missing)} is missing", hint)
     return cascade, arch, mapping
+
+
+def _alone(*others: object) -> None:
+    """A program file says everything but the architecture."""
+    if any(others):
+        what = "a program file holds its cascade, mapping and sizes"
+        raise bad("--program", what, "leave CASCADE, --mapping, --model and --set out")
 
 
 def _run_program(path: Path, arch: str | None, level: str, accounting: str) -> Report:
@@ -104,6 +112,7 @@ def _lowered(
     from einsum_cascade import catalog
 
     if program is not None:
+        _alone(cascade, mapping, model, set_)
         return program_file.load_program(program, arch)
     name, chip, placing = _three(cascade, arch, mapping)
     return lowering.lower(
@@ -132,6 +141,8 @@ def lower(
     if out is None:
         print(program)
     else:
+        if not out.parent.is_dir():
+            raise bad("--output", f"there is no folder {out.parent}")
         program_file.save(program, out)
         print(f"wrote {out}", file=sys.stderr)
 

@@ -129,7 +129,8 @@ class Run:
             yield Wait(same, task.name, own, op.slot - 1, program.cost(task, step)[1])
         for operand in () if part else step.operands:
             if operand.source == "accumulator" and word:
-                yield Wait("accumulator", task.name, own, op.slot - 1, latency.accumulate)
+                before = word * program.slots_of_word(task) - 1
+                yield Wait("accumulator", task.name, own, before, latency.accumulate)
             elif operand.source == "temporary":
                 made = task.steps[int(operand.number)]
                 before = sum(
@@ -255,6 +256,8 @@ class Run:
                 f"takes them, the {key} FIFO has {room} entries"
             )
             hint = f"let {task.name} come earlier in its order, or give {key} more entries"
+            if program.document:
+                raise ArchError(program.document.problem((key,), what, hint))
             at = program.architecture.place("arrays", lanes, key)
             raise ArchError(Problem(at, what, hint=hint))
 

@@ -32,14 +32,23 @@ class Code:
 
     def combine(self, expr: Expr, operator: str, into: Operand) -> tuple[Step, ...]:
         """Write the steps of a map and of combining it with what is there."""
+        self._combine(expr, operator, into)
+        cost = self.array.cost(self.steps[-1].operator)
+        if into.source == "flow" and cost is not None and cost.slots > 1:
+            raise RefusalError(
+                f"{self.steps[-1].operator} takes {cost.slots} slots, and a value comes down one "
+                "row at a time"
+            )
+        return tuple(self.steps)
+
+    def _combine(self, expr: Expr, operator: str, into: Operand) -> None:
         match expr:
             case Apply(operator="mul", arguments=(left, right)) if (
                 operator == "add" and self.array.cost("mac")
             ):
-                self._add("mac", "mac", (self._value(left), self._value(right), into))
+                self.add("mac", "mac", (self._value(left), self._value(right), into))
             case _:
-                self._add(operator, operator, (into, self._value(expr)))
-        return tuple(self.steps)
+                self.add(operator, operator, (into, self._value(expr)))
 
     def _value(self, expr: Expr) -> Operand:
         number = self.spread.number(expr)
@@ -56,11 +65,12 @@ class Code:
             for product, other in (expr.arguments, expr.arguments[::-1]):
                 if isinstance(product, Apply) and product.operator == "mul":
                     left, right = (self._value(argument) for argument in product.arguments)
-                    return self._add("mac", "mac", (left, right, self._value(other)))
+                    return self.add("mac", "mac", (left, right, self._value(other)))
         operands = tuple(self._value(argument) for argument in expr.arguments)
-        return self._add(expr.operator, expr.operator, operands)
+        return self.add(expr.operator, expr.operator, operands)
 
-    def _add(self, operator: str, function: str, operands: tuple[Operand, ...]) -> Operand:
+    def add(self, operator: str, function: str, operands: tuple[Operand, ...]) -> Operand:
+        """Write one step; the table of the array says which unit executes it."""
         row = operator if self.array.cost(operator) else SAME_UNIT.get(operator, operator)
         cost = self.array.cost(row)
         if cost is None:
@@ -89,7 +99,13 @@ class Code:
             raise RefusalError(
                 f"PEs hold one word of {read.tensor}, and {within[0]} makes it several"
             )
-        when = tuple((loop, "first") for loop in spread.placed.mapping.loops if loop not in own)
+        # Words stay while the innermost loops go by that the operand does not have.
+        staying = []
+        for loop in reversed(spread.placed.mapping.loops):
+            if loop in own:
+                break
+            staying.append(loop)
+        when = tuple((loop, "first") for loop in reversed(staying))
         step = Step("move", "load", (Operand("top", read.tensor, access=read),))
         name, text = f"{read.tensor}.load", f"{read} into the PEs"
         rows = (spread.rows,)

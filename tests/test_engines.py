@@ -55,7 +55,10 @@ def machine(draw) -> Architecture:
     for array in SMALL.arrays:
         rows = []
         for row in array.operators:
-            slots = draw(st.integers(1, 7)) if row.operator == "exp" else 1
+            # Rows combine in one slot on the way down; anything else may take several.
+            several = row.operator == "sub" or "lanes" in dict(array.axes)
+            slots = draw(st.sampled_from([1, 1, 2])) if several else 1
+            slots = draw(st.integers(1, 7)) if row.operator == "exp" else slots
             rows.append(replace(row, slots=slots, latency_cycles=slots * draw(cycles)))
         if "rows" in dict(array.axes):
             shape = (("rows", draw(st.integers(1, 4))), ("cols", draw(st.integers(1, 4))))

@@ -99,7 +99,7 @@ def test_a_program_edited_by_hand_runs_as_edited(tmp_path):
         ("QK: 2,", "QQ: 2,", "40:17", "no register QQ"),
         ("QK: 2,", "QK: 0,", "40:17", "a depth is at least 1"),
         ("landing: 16", "landing: none", "41:10", "landing"),
-        ("mapping: fusemax-ahead", "mapping: fusemax-haed", "", "fusemax-ahead"),
+        ('"fusemax-ahead"', '"fusemax-haed"', "3:10", "fusemax-ahead"),
         ("drain: never", "drain: always", "38:8", "drain"),
         ("sizes: {M: 8", "sizes: {M: 0", "22:12", "M"),
     ],
