@@ -2,19 +2,24 @@
 
 from dataclasses import replace
 
+import numba
 import numpy as np
 import pytest
 
 import archsim
 import einsum_cascade as ec
-from archsim.arithmetic import exp_unit
+from archsim import pe_operators
+from archsim.arithmetic import exp_unit, functions
 from archsim.base_two import scaled_at_load
 from archsim.elements import random_inputs
 from archsim.formats_study import table, unit_errors
 from archsim.lowering import lower
 from archsim.pe import simulate_pe
 from archsim.placement import place
+from archsim.program import FUNCTIONS
 from archsim.values import compute
+from einsum_cascade.format_kernels import unit_table
+from einsum_cascade.formats import MULTIPLIERS, to_bf16
 
 
 def program(mapping="fusemax", cascade="softmax-1pass", multipliers=None, exp=None, **sizes):
@@ -60,7 +65,7 @@ def test_matrix_products_add_in_the_order_of_the_array(mapping):
     expected = compute(found, inputs)["Z"]
     assert np.array_equal(simulate_pe(found, inputs, "hardware").outputs["Z"], expected)
     # By hand: products of bf16 are exact, sums round to fp32 one after the other.
-    x, w = (ec_bf16(inputs[name][0, 0]) for name in ("X", "W"))
+    x, w = (to_bf16(inputs[name][0, 0]) for name in ("X", "W"))
     total = np.zeros((9, 10), np.float32)
     step = 11 if mapping == "projection" else 4
     for first in range(0, 11, step):
@@ -69,12 +74,6 @@ def test_matrix_products_add_in_the_order_of_the_array(mapping):
             part += (x[:, d, None] * w[d]).astype(np.float32)
         total = part if first == 0 else total + part
     assert np.array_equal(expected[0, 0], total)
-
-
-def ec_bf16(values):
-    from einsum_cascade.formats import to_bf16
-
-    return to_bf16(values)
 
 
 @pytest.mark.parametrize("numbers", ["float64", "hardware"])
@@ -174,3 +173,31 @@ def test_the_study_of_formats():
     assert all(-10 < error < -9 for error in bf16)
     text = table(rows)
     assert "poly6              -23.7     -8.1 (0.00%)        -9.6     -8.1 (0.41%)" in text
+
+
+@numba.njit
+def each(function, a, b, c, multiplier, method, constants):
+    out = np.empty(len(a))
+    for i in range(len(a)):
+        out[i] = pe_operators.rounded(function, a[i], b[i], c[i], multiplier, method, constants)
+    return out
+
+
+@pytest.mark.parametrize("multiplier", ["bf16", "fp32"])
+@pytest.mark.parametrize("name", ["mac", "add", "sub", "mul", "div", "max", "exp"])
+def test_a_pe_computes_the_bits_of_the_formats(name, multiplier):
+    """Any bits, ordinary numbers and every triple of special values: over a million operands."""
+    generator = np.random.default_rng(11)
+    raw = generator.integers(0, 2**32, (3, 550_000), dtype=np.uint64).astype(np.uint32)
+    plain = generator.standard_normal((3, 550_000)).astype(np.float32)
+    ends = [0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 1e-40, 2.0**-126, 3e38]
+    special = np.array(np.meshgrid(ends, ends, ends), dtype=np.float32).reshape(3, -1)
+    a, b, c = np.concatenate([raw.view(np.float32), plain, special], axis=1)
+    assert len(a) > 10**6
+    array = replace(archsim.load_architecture("fusemax").arrays[1], multiplier=multiplier)
+    unit = unit_table(exp_unit(array))
+    number = FUNCTIONS.index(name)
+    found = each(number, a, b, c, MULTIPLIERS.index(multiplier), *unit).astype(np.float32)
+    operands = {"mac": (a, b, c), "exp": (a,)}.get(name, (a, b))
+    expected = functions(array, "hardware")[name](*operands)
+    assert np.array_equal(found.view(np.uint32), expected.view(np.uint32))
