@@ -20,8 +20,11 @@ from archsim.command_line import (
     print_json,
     sizes,
 )
+from einsum_cascade.errors import legal_words
 
 if TYPE_CHECKING:
+    import einsum_cascade as ec
+    from archsim.mapping import Mapping
     from archsim.program import Program
     from archsim.reporting import Report
 
@@ -52,6 +55,7 @@ def run(
 ) -> None:
     """Put a cascade on an accelerator: cycles, traffic, utilization."""
     from archsim import reporting
+    from archsim.mapping import load_mapping
     from einsum_cascade import catalog
 
     if program is not None:
@@ -59,9 +63,10 @@ def run(
         report = _run_program(program, arch, level or "tile", accounting)
     else:
         name, hardware, placing = _three(cascade, arch, mapping)
-        workload = catalog.workload(model, **sizes(set_))
+        what, found = catalog.load(name), load_mapping(placing)
+        workload = _workload(what, found, model, set_)
         report = reporting.run(
-            name, workload, hardware, placing, level=level or "bound", accounting=accounting
+            what, workload, hardware, found, level=level or "bound", accounting=accounting
         )
     if as_json:
         print_json(report.as_dict())
@@ -79,6 +84,25 @@ def _three(cascade: str | None, arch: str | None, mapping: str | None) -> tuple[
         )
         raise bad("run", f"{', '.join(missing)} is missing", hint)
     return cascade, arch, mapping
+
+
+def _workload(
+    cascade: ec.Cascade, mapping: Mapping, model: str | None, set_: list[str] | None
+) -> ec.Workload:
+    """The sizes of a run; a size that nothing has is a slip of the pen."""
+    from archsim.placement import BATCH_RANKS
+    from einsum_cascade import catalog
+
+    given = sizes(set_)
+    found = catalog.workload(model, **given)
+    parts = {part for _, split in mapping.partitions for part in split}
+    model_ranks = dict(catalog.workload(model).sizes) if model else {}
+    known = {*cascade.ranks, *parts, *BATCH_RANKS, *model_ranks}
+    for rank in given:
+        if rank not in known:
+            hint = legal_words(rank, sorted(known), f"ranks of {cascade.name}")
+            raise bad("--set", f"{cascade.name} has no rank {rank}", hint)
+    return found
 
 
 def _alone(*others: object) -> None:
@@ -108,19 +132,16 @@ def _lowered(
     """The Program of a run, lowered or read."""
     from archsim import arch as hardware
     from archsim import lowering, program_file
-    from archsim import mapping as mappings
+    from archsim.mapping import load_mapping
     from einsum_cascade import catalog
 
     if program is not None:
         _alone(cascade, mapping, model, set_)
         return program_file.load_program(program, arch)
-    name, chip, placing = _three(cascade, arch, mapping)
-    return lowering.lower(
-        catalog.load(name),
-        catalog.workload(model, **sizes(set_)),
-        hardware.load_architecture(chip),
-        mappings.load_mapping(placing),
-    )
+    name, chip_name, placing = _three(cascade, arch, mapping)
+    what, found = catalog.load(name), load_mapping(placing)
+    chip = hardware.load_architecture(chip_name)
+    return lowering.lower(what, _workload(what, found, model, set_), chip, found)
 
 
 @app.command()

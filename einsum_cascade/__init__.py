@@ -48,6 +48,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "formats":
+        return import_module("einsum_cascade.formats")
     if name not in _HOME:
         raise AttributeError(f"module 'einsum_cascade' has no attribute {name!r}")
     return getattr(import_module(f"einsum_cascade.{_HOME[name]}"), name)

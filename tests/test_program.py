@@ -98,7 +98,7 @@ def test_a_program_edited_by_hand_runs_as_edited(tmp_path):
         ("m1 2", "m7 2", "23:24", "'m7 2' is no loop"),
         ("QK: 2,", "QQ: 2,", "40:17", "no register QQ"),
         ("QK: 2,", "QK: 0,", "40:17", "a depth is at least 1"),
-        ("landing: 16", "landing: none", "41:10", "landing"),
+        ("landing: 128", "landing: none", "41:10", "landing"),
         ('"fusemax-ahead"', '"fusemax-haed"', "3:10", "fusemax-ahead"),
         ("drain: never", "drain: always", "38:8", "drain"),
         ("sizes: {M: 8", "sizes: {M: 0", "22:12", "M"),
@@ -284,6 +284,24 @@ def test_json_of_a_simulated_run():
         for unit, busy in (("array_2d", 34), ("array_1d", 40)):
             assert sum(found["stall_cycles"][unit].values()) == 55 - busy
             assert found["utilization"][unit] == pytest.approx(busy / 55)
+
+
+@pytest.mark.parametrize("command", ["run", "lower", "explain"])
+def test_a_size_of_no_rank_is_refused(command):
+    done = archsim_command(
+        command, "softmax-1pass", "--arch", "fusemax-4x4", "--mapping", "fusemax-serial",
+        "--set", "M=8,P=4,E=4,F=4,N=3",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "softmax-1pass has no rank N" in done.stderr
+
+
+def test_a_program_comes_alone(tmp_path):
+    path = tmp_path / "program.yaml"
+    save(tiny(), path)
+    done = archsim_command("run", "softmax-3pass", "--program", str(path))
+    assert done.returncode == 2
+    assert "a program file holds its cascade, mapping and sizes" in done.stderr
 
 
 def test_missing_names_are_asked_for_at_once():
