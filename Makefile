@@ -5,9 +5,9 @@
 
 PYTHON ?= python3
 # Extras that the tests need; `make lint EXTRAS=dev` does without PyTorch.
-EXTRAS ?= dev,torch
-# Debian packages that the tests need: none so far.
-SYSTEM_PACKAGES ?=
+EXTRAS ?= dev,torch,rtl
+# Debian packages that the tests need: the Verilog simulator.
+SYSTEM_PACKAGES ?= iverilog
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -15,6 +15,7 @@ PACKAGES = ("einsum_cascade", "archsim")
 DATA = {
     "workloads": "einsum_cascade/workloads",
     "mappings": "archsim/mappings",
+    "rtl": "archsim/rtl",
     "archsim/architectures": "archsim/architectures",
 }
 MAX_LINES = 450
@@ -70,14 +71,18 @@ def test_wheel_installs_two_names_only(wheel: Path) -> None:
 
 @pytest.mark.parametrize("folder", DATA)
 def test_wheel_carries_every_data_file(wheel: Path, folder: str) -> None:
-    files = {path.relative_to(ROOT / folder).as_posix() for path in (ROOT / folder).rglob("*.yaml")}
+    endings = (".yaml", ".sv")
+    found = (p for p in (ROOT / folder).rglob("*") if p.suffix in endings)
+    files = {path.relative_to(ROOT / folder).as_posix() for path in found}
+    # Benches are for the repository's own tests.
+    files = {name for name in files if not name.startswith("testbenches/")}
     inside = f"{DATA[folder]}/"
     packed = {
         name.removeprefix(inside)
         for name in zipfile.ZipFile(wheel).namelist()
-        if name.startswith(inside) and name.endswith(".yaml")
+        if name.startswith(inside) and name.endswith(endings)
     }
-    assert files, f"{folder} has no YAML"
+    assert files, f"{folder} has no data"
     assert files == packed
 
 

@@ -1,0 +1,1 @@
+"""Parameterised SystemVerilog leaf blocks; installed as data of archsim."""
