@@ -204,7 +204,7 @@ class Encoder:
         """The words of one micro-op on an edge; rows and columns behind the end get 0."""
         program = self.program
         assert operand.access is not None
-        at: dict[str, Any] = {**dict(op.tile.at), **self.word_at(op.task, word)}
+        at: dict[str, Any] = {**dict(op.tile.at), **program.word_at(op.task, word)}
         if operand.source == "left":
             at[program.rows] = np.arange(op.tile.rows)
             words = self.edges[operand.name][coordinates(program, operand.access, at)]
@@ -217,10 +217,3 @@ class Encoder:
         at[program.cols] = np.arange(op.tile.cols)
         words = self.edges[operand.name][coordinates(program, operand.access, at)]
         stream.top[n, : op.tile.cols] = words
-
-    def word_at(self, task: Task, word: int) -> dict[str, int]:
-        """Values of the variables that a task runs through, at one of its words."""
-        found = {}
-        for variable in reversed(task.words):
-            word, found[variable] = divmod(word, self.program.sizes[variable.upper()])
-        return found

@@ -55,8 +55,8 @@ def lower_placed(placed: Placed) -> Program:
     if len(mapping.phases) > 1:
         what = "what passes through memory between phases can't be lowered"
         raise ArchError(mapping.problem(("phases",), what, "use --level bound"))
-    rows = _spread(placed, array.name, "rows")
-    cols = _spread(placed, array.name, "cols")
+    rows = _spread(placed, array, "rows")
+    cols = _spread(placed, array, "cols")
     spread = Spread(placed, rows, cols, array, lanes)
     tasks = tuple(_tasks(placed, spread))
     _check_rows(architecture, array, tasks)
@@ -105,24 +105,24 @@ def _units(placed: Placed) -> tuple[Array, Array]:
     return array, lanes
 
 
-def _spread(placed: Placed, array: str, axis: str) -> str:
+def _spread(placed: Placed, array: Array, axis: str) -> str:
     """The one variable that all Einsums on the array spread over an axis."""
     mapping = placed.mapping
     found: dict[tuple[str, ...], str] = {}
     for name, where in mapping.placements:
-        if where.array == array:
+        if where.array == array.name:
             found.setdefault(dict(where.axes).get(axis, ()), name)
     if len(found) != 1 or len(next(iter(found))) != 1:
         texts = [f"{name}: {'*'.join(names) or 'nothing'}" for names, name in found.items()]
-        what = f"the {axis} of {array} hold " + ", ".join(texts)
+        what = f"the {axis} of {array.name} hold " + ", ".join(texts)
         hint = "a program keeps one variable on each axis; use --level bound"
         raise ArchError(mapping.problem(("placement",), what, hint))
     variable = next(iter(found))[0]
     rank = placed.cascade.rank_of(variable)
     held = dict(placed.tiling.extents)[rank]
-    room = dict(placed.architecture.array(array).axes)[axis]  # type: ignore[union-attr]
+    room = dict(array.axes)[axis]
     if held > room:
-        what = f"{rank} = {held} does not fit {room} {axis} of {array}"
+        what = f"{rank} = {held} does not fit {room} {axis} of {array.name}"
         hint = f"take tiles of at most {axis.upper()} elements"
         raise ArchError(mapping.problem(("tiles", rank), what, hint))
     return variable

@@ -297,15 +297,7 @@ def mapping_from(document: Document) -> Mapping:
                 )
             )
         partitions.append((rank, parts))
-    order = []
-    for unit, lines in data["order"].items():
-        entries = []
-        for i, line in enumerate(lines):
-            try:
-                entries.append(read_entry(line))
-            except ValueError as error:
-                problems.append(document.problem(("order", unit, i), str(error)))
-        order.append(Body(unit, tuple(entries)))
+    order = read_order(document, data["order"], problems)
     if problems:
         raise ArchError(problems)
     published = data["published"]
@@ -364,11 +356,27 @@ def mapping_from(document: Document) -> Mapping:
         if choices
         else None,
         form,
-        tuple(order),
+        order,
         data["drain"],
         data["description"],
         document,
     )
+
+
+def read_order(
+    document: Document, order: dict[str, list[str]], problems: list[Problem]
+) -> tuple[Body, ...]:
+    """Bodies of all units from the key `order` of a file; what can't be read becomes a problem."""
+    bodies = []
+    for unit, lines in order.items():
+        entries = []
+        for i, line in enumerate(lines):
+            try:
+                entries.append(read_entry(line))
+            except ValueError as error:
+                problems.append(document.problem(("order", unit, i), str(error)))
+        bodies.append(Body(unit, tuple(entries)))
+    return tuple(bodies)
 
 
 def _placement(entry: dict[str, Any]) -> Placement:

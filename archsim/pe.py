@@ -119,7 +119,7 @@ def _outputs(
             continue
         word, number, slot = program.locate(task, op.slot)
         is_last = (number, slot) == (len(task.steps) - 1, program.cost(task, task.steps[-1])[0] - 1)
-        at: dict[str, Any] = {**dict(op.tile.at), **encoder.word_at(task, word)}
+        at: dict[str, Any] = {**dict(op.tile.at), **program.word_at(task, word)}
         if not is_last or at.get(program.rows, 0) >= op.tile.rows:
             continue
         target = next(e.target for e in program.cascade.defining(task.tensor) if not e.is_initial)

@@ -210,6 +210,13 @@ class Program:
         """Words that a task makes, or runs through, in one tile."""
         return prod(self.sizes[variable.upper()] for variable in task.words)
 
+    def word_at(self, task: Task, word: int) -> dict[str, int]:
+        """Values of the variables that a task runs through, at one of its words."""
+        found = {}
+        for variable in reversed(task.words):
+            word, found[variable] = divmod(word, self.sizes[variable.upper()])
+        return found
+
     def slots(self, task: Task) -> int:
         """Issue slots of a task in one tile."""
         return self.word_count(task) * len(self._slots[task.name])

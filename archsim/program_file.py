@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from archsim.arch import Architecture, load_architecture
 from archsim.errors import ArchError
-from archsim.issue import Body, read_entry, show_entry
+from archsim.issue import show_entry
 from archsim.lowering import check_bits, lower
-from archsim.mapping import Mapping, load_mapping
+from archsim.mapping import Mapping, load_mapping, read_order
 from archsim.placement import BATCH_RANKS
 from archsim.program import Program
 from einsum_cascade.cascade import Cascade, workload_from
@@ -127,15 +127,7 @@ def program_from(document: Document, architecture: str | Architecture | None = N
     """Turn a YAML document into a Program."""
     data = validate(document, program_model(), ArchError).model_dump()
     problems: list[Problem] = []
-    order = []
-    for unit, texts in data["order"].items():
-        entries = []
-        for i, text in enumerate(texts):
-            try:
-                entries.append(read_entry(text))
-            except ValueError as error:
-                problems.append(document.problem(("order", unit, i), str(error)))
-        order.append(Body(unit, tuple(entries)))
+    order = read_order(document, data["order"], problems)
     if problems:
         raise ArchError(problems)
     check_sizes(document, data["sizes"])
@@ -147,9 +139,7 @@ def program_from(document: Document, architecture: str | Architecture | None = N
     )
     loops = _loops(document, data["nest"], original, cascade)
     # Mistakes in the order stand in this file; the rest of the mapping in its own.
-    mapping = replace(
-        original, order=tuple(order), drain=data["drain"], loops=loops, document=document
-    )
+    mapping = replace(original, order=order, drain=data["drain"], loops=loops, document=document)
     program = lower(
         cascade,
         workload_from(data["name"], data["sizes"]),

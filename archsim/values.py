@@ -77,7 +77,7 @@ def _run(
             register = held["register", task.tensor, tile.index][0]
             words.append(register[min(number, tile.rows - 1)])
             continue
-        at: dict[str, Any] = {**dict(tile.at), **_word_at(program, task, number)}
+        at: dict[str, Any] = {**dict(tile.at), **program.word_at(task, number)}
         if task.kind == "load":
             if number < tile.rows:
                 at |= {program.rows: number, program.cols: np.arange(cols)}
@@ -165,19 +165,12 @@ def _row(values: Any, row: int, size: tuple[int, int]) -> Any:
     return np.broadcast_to(values, size)[row]
 
 
-def _word_at(program: Program, task: Task, number: int) -> dict[str, int]:
-    found = {}
-    for variable in reversed(task.words):
-        number, found[variable] = divmod(number, program.sizes[variable.upper()])
-    return found
-
-
 def _give(program: Program, task: Task, tile: Tile, words: Any, outputs: dict[str, Array]) -> None:
     """Put the words of an output where they belong."""
     target = next(e.target for e in program.cascade.defining(task.tensor) if not e.is_initial)
     found = outputs.setdefault(task.tensor, np.zeros(shape(program, target)))
     for number, values in enumerate(words):
-        at: dict[str, Any] = {**dict(tile.at), **_word_at(program, task, number)}
+        at: dict[str, Any] = {**dict(tile.at), **program.word_at(task, number)}
         if at.get(program.rows, 0) < tile.rows:
             at[program.cols] = np.arange(tile.cols)
             found[coordinates(program, target, at)] = np.ravel(values)[: tile.cols]
