@@ -6,6 +6,7 @@ module fp_mac #(
     parameter int LAT  = 1
 ) (
     input  wire        clk,
+    input  wire        en,
     input  wire [31:0] a,
     input  wire [31:0] b,
     input  wire [31:0] c,
@@ -14,6 +15,6 @@ module fp_mac #(
     wire [31:0] product, sum;
     fp_mul #(.BF16(BF16)) multiplier (.a(a), .b(b), .y(product));
     fp_add adder (.a(product), .b(c), .y(sum));
-    delay #(.W(32), .N(LAT)) pipe (.clk(clk), .x(sum), .y(y));
+    delay #(.W(32), .N(LAT)) pipe (.clk(clk), .en(en), .x(sum), .y(y));
 endmodule
 `default_nettype wire

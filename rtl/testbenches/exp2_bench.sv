@@ -29,14 +29,14 @@ module exp2_bench #(
             assign p[DEGREE] = constants[32*DEGREE +: 32];
             for (k = DEGREE - 1; k >= 0; k = k - 1) begin : gen_step
                 wire [31:0] here;
-                delay #(.W(32), .N(DEGREE - 1 - k)) later (.clk(clk), .x(f), .y(here));
+                delay #(.W(32), .N(DEGREE - 1 - k)) later (.clk(clk), .en(1'b1), .x(f), .y(here));
                 fp_mac #(.BF16(BF16), .LAT(1)) mac (
-                    .clk(clk), .a(p[k+1]), .b(here), .c(constants[32*k +: 32]), .y(p[k])
+                    .clk(clk), .en(1'b1), .a(p[k+1]), .b(here), .c(constants[32*k +: 32]), .y(p[k])
                 );
             end
             wire signed [8:0] last_n;
             wire [1:0] last_kind;
-            delay #(.W(11), .N(DEGREE)) beside (.clk(clk), .x({n, kind}), .y({last_n, last_kind}));
+            delay #(.W(11), .N(DEGREE)) beside (.clk(clk), .en(1'b1), .x({n, kind}), .y({last_n, last_kind}));
             exp2_scale scale (.p(p[0]), .n(last_n), .kind(last_kind), .y(y[32*i +: 32]));
         end
     endgenerate

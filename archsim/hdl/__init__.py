@@ -1,0 +1,1 @@
+"""Programs as hardware: SystemVerilog around the blocks of rtl/, and how it is simulated."""

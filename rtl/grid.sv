@@ -1,0 +1,141 @@
+// ROWS by COLS processing elements behind a line of column heads; one row makes a line of lanes. The
+// instruction that is issued enters the top left corner in the same cycle; column c follows c cycles
+// later and row r HOP * r cycles later, and so do the words from the edges, which are given at once.
+// rows_in: how many rows hold elements; row_only: the one row that an instruction is meant for.
+`default_nettype none
+module grid #(
+    parameter int ROWS     = 2,
+    parameter int COLS     = 2,
+    parameter int QUEUES   = 1,
+    parameter int DEPTH    = 4,
+    parameter int REGS     = 8,
+    parameter int HOP      = 1,
+    parameter int LATS     = 1,
+    parameter int ADD_LOOP = 1,
+    parameter int BF16     = 1,
+    parameter int HAS_STEP = 1,
+    parameter int HAS_DIV  = 0,
+    parameter int HAS_EXP  = 0,
+    parameter int DEGREE   = 6,
+    parameter bit [32*8-1:0]  COEFFICIENTS = '0,
+    parameter bit [32*16-1:0] POOL = '0
+) (
+    input  wire                      clk,
+    input  wire                      rst,
+    input  wire                      en,
+    input  wire [63:0]               op,
+    input  wire [8:0]                head,
+    input  wire [7:0]                rows_in,
+    input  wire [7:0]                row_only,
+    input  wire [32*ROWS-1:0]        left,
+    input  wire [32*COLS-1:0]        edge_words,
+    input  wire [QUEUES*COLS-1:0]    put,
+    input  wire [32*QUEUES*COLS-1:0] put_data,
+    // Of the bottom row, in the cycle in which it computes: result, and push, queue, give, output.
+    output wire [32*COLS-1:0]        result,
+    output wire [7*COLS-1:0]         goes,
+    // Of the top left corner.
+    output wire [REGS-1:0]           ready,
+    output wire [REGS-1:0]           addable,
+    output wire [QUEUES-1:0]         some,
+    output wire                      fault,
+    // Something that was issued in an earlier cycle is not done.
+    output wire                      flying
+);
+    // Between PEs, element (r, c) at r * (COLS + 1) + c, or r * COLS + c downwards.
+    wire [63:0]     ops     [0:ROWS*(COLS+1)-1];
+    wire            fills [0:ROWS*(COLS+1)-1];
+    wire            heres   [0:ROWS*(COLS+1)-1];
+    wire [31:0]     lefts   [0:ROWS*(COLS+1)-1];
+    wire [31:0]     downs   [0:(ROWS+1)*COLS-1];
+    wire [31:0] results [0:ROWS*COLS-1];
+    wire [8:0]      heads   [0:COLS];
+    wire [REGS-1:0] readies [0:ROWS*COLS-1];
+    wire [REGS-1:0] addables [0:ROWS*COLS-1];
+    wire [QUEUES-1:0]    somes [0:COLS-1];
+    wire [ROWS*COLS-1:0] faults, trails, enters;
+    wire [COLS-1:0]      head_faults;
+    wire [ROWS-1:0]      falling;
+    wire [63:0] columns [0:ROWS-1];
+    wire [7:0]  counts  [0:ROWS-1];
+    wire [7:0]  onlys   [0:ROWS-1];
+    assign columns[0] = op;
+    assign counts[0]  = rows_in;
+    assign onlys[0]   = row_only;
+    assign falling[0] = 1'b0;
+    assign heads[0]   = head;
+    assign ready   = readies[0];
+    assign addable = addables[0];
+    assign some    = somes[0];
+    genvar r, c;
+    generate
+        for (r = 0; r < ROWS; r = r + 1) begin : gen_row
+            if (r > 0) begin : gen_fall
+                // Down the first column: the instruction, and the row counts one less each row.
+                wire arrives;
+                wire [62:0] rest;
+                strobe_delay #(.N(HOP)) strobe (
+                    .clk(clk), .rst(rst), .en(en), .x(columns[r-1][0]), .y(arrives), .any(falling[r])
+                );
+                delay #(.W(63 + 16), .N(HOP)) fall (
+                    .clk(clk), .en(en),
+                    .x({columns[r-1][63:1], counts[r-1] == 8'd0 ? 8'd0 : counts[r-1] - 8'd1,
+                        onlys[r-1] - 8'd1}),
+                    .y({rest, counts[r], onlys[r]})
+                );
+                assign columns[r] = {rest, arrives};
+            end
+            wire [31:0] entering;
+            delay #(.W(32), .N(HOP * r)) skew (
+                .clk(clk), .en(en), .x(left[32*r +: 32]), .y(entering)
+            );
+            assign ops[r*(COLS+1)]     = columns[r];
+            assign fills[r*(COLS+1)] = counts[r] != 8'd0;
+            assign heres[r*(COLS+1)]   = onlys[r] == 8'd0;
+            assign lefts[r*(COLS+1)]   = entering;
+            for (c = 0; c < COLS; c = c + 1) begin : gen_pe
+                pe #(
+                    .REGS(REGS), .HOP(HOP), .LATS(LATS), .ADD_LOOP(ADD_LOOP), .BF16(BF16),
+                    .HAS_STEP(HAS_STEP), .HAS_DIV(HAS_DIV), .HAS_EXP(HAS_EXP), .DEGREE(DEGREE),
+                    .COEFFICIENTS(COEFFICIENTS), .POOL(POOL)
+                ) pe (
+                    .clk(clk), .rst(rst), .en(en),
+                    .op(ops[r*(COLS+1)+c]), .filled(fills[r*(COLS+1)+c]),
+                    .here(heres[r*(COLS+1)+c]), .left(lefts[r*(COLS+1)+c]), .top(downs[r*COLS+c]),
+                    .op_next(ops[r*(COLS+1)+c+1]), .filled_next(fills[r*(COLS+1)+c+1]),
+                    .here_next(heres[r*(COLS+1)+c+1]), .left_next(lefts[r*(COLS+1)+c+1]),
+                    .down(downs[(r+1)*COLS+c]), .result(results[r*COLS+c]),
+                    .ready(readies[r*COLS+c]), .addable(addables[r*COLS+c]),
+                    .fault(faults[r*COLS+c]), .trailing(trails[r*COLS+c])
+                );
+                assign enters[r*COLS+c] = ops[r*(COLS+1)+c][0] & (r > 0 | c > 0);
+            end
+        end
+    endgenerate
+    generate
+        for (c = 0; c < COLS; c = c + 1) begin : gen_column
+            wire [31:0] entering;
+            delay #(.W(32), .N(c)) skew (
+                .clk(clk), .en(en), .x(edge_words[32*c +: 32]), .y(entering)
+            );
+            column_head #(.QUEUES(QUEUES), .DEPTH(DEPTH), .POOL(POOL)) column (
+                .clk(clk), .rst(rst), .en(en), .head(heads[c]), .edge_word(entering),
+                .put(put[QUEUES*c +: QUEUES]), .put_data(put_data[32*QUEUES*c +: 32*QUEUES]),
+                .top(downs[c]), .some(somes[c]), .fault(head_faults[c])
+            );
+            reg [8:0] head_held;
+            always_ff @(posedge clk)
+                if (rst) head_held <= '0;
+                else if (en) head_held <= heads[c];
+            assign heads[c+1] = head_held;
+            wire [63:0] last = ops[(ROWS-1)*(COLS+1)+c];
+            assign result[32*c +: 32] = results[(ROWS-1)*COLS+c];
+            assign goes[7*c +: 7] = {last[53:51], last[50:47]} & {7{last[0]}};
+            wire unused_last = &{1'b0, last};
+        end
+    endgenerate
+    assign fault  = (|faults) | (|head_faults);
+    assign flying = (|trails) | (|enters) | (|falling);
+    wire unused = &{1'b0, heads[COLS]};
+endmodule
+`default_nettype wire
