@@ -13,7 +13,7 @@ uses more than one array of a name, or more than one level on chip, is refused w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -312,6 +312,18 @@ def architecture_model() -> type[BaseModel]:
         )
 
     return ArchitectureFile
+
+
+def with_shape(
+    architecture: Architecture, rows: int | None, cols: int | None
+) -> Architecture:
+    """The same architecture with another number of rows, or of columns and lanes."""
+    sizes = {"rows": rows, "cols": cols, "lanes": cols}
+    arrays = tuple(
+        replace(array, axes=tuple((axis, sizes[axis] or size) for axis, size in array.axes))
+        for array in architecture.arrays
+    )
+    return replace(architecture, arrays=arrays)
 
 
 def architectures_folder() -> Path:

@@ -37,5 +37,8 @@ module gather #(
         .out_valid(out_valid), .out_ready(out_ready), .out_data(out_data)
     );
     wire unused = &{1'b0, goes};
+`ifdef FORMAL
+    always @(posedge clk) if (~rst) assert (~(gives & en) | room);
+`endif
 endmodule
 `default_nettype wire

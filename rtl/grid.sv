@@ -119,6 +119,9 @@ module grid #(
                 .clk(clk), .en(en), .x(edge_words[32*c +: 32]), .y(entering)
             );
             column_head #(.QUEUES(QUEUES), .DEPTH(DEPTH), .POOL(POOL)) column (
+`ifdef FORMAL
+                .f_held(f_held[32*QUEUES*c +: 32*QUEUES]), .f_sound(f_sound),
+`endif
                 .clk(clk), .rst(rst), .en(en), .head(heads[c]), .edge_word(entering),
                 .put(put[QUEUES*c +: QUEUES]), .put_data(put_data[32*QUEUES*c +: 32*QUEUES]),
                 .top(downs[c]), .some(somes[c]), .fault(head_faults[c])
@@ -137,5 +140,62 @@ module grid #(
     assign fault  = (|faults) | (|head_faults);
     assign flying = (|trails) | (|enters) | (|falling);
     wire unused = &{1'b0, heads[COLS]};
+`ifdef FORMAL
+    // Skew cancels: PE (r, c) executes what was issued HOP * r + c cycles ago, and queues of column c
+    // hold what those of the column before held a cycle ago. So no column ever waits, and none but the
+    // first has to look. Cycles in which everything stops do not count.
+    localparam int F_LONGEST = HOP * (ROWS - 1) + COLS - 1;
+    wire [32*QUEUES*COLS-1:0] f_held;
+    reg  [32*QUEUES*COLS-1:0] f_held_before;
+    reg  [QUEUES*COLS-1:0]    f_put_before;
+    reg  [9*COLS-1:0]         f_head_before;
+    reg  [64*(F_LONGEST+1)-1:0] f_issued;
+    reg  f_broken;
+    wire f_sound = ~f_broken & ~(|head_faults);
+    always @(posedge clk) begin
+        if (rst) begin
+            f_held_before <= 0;
+            f_put_before  <= 0;
+            f_head_before <= 0;
+            f_issued      <= 0;
+            f_broken      <= 0;
+        end else begin
+            if (en) begin
+                f_held_before <= f_held;
+                f_put_before  <= put;
+                f_issued      <= {f_issued[64*F_LONGEST-1:0], op};
+            end
+            f_broken <= f_broken | (|head_faults);
+        end
+    end
+    generate
+        for (r = 0; r < ROWS; r = r + 1) begin : gen_formal
+            for (c = 0; c < COLS; c = c + 1) begin : gen_column
+                if (r > 0 | c > 0) begin : gen_wave
+                    always @(posedge clk) if (~rst)
+                        assert (ops[r*(COLS+1)+c][0] == f_issued[64*(HOP*r+c-1)]
+                            & (~ops[r*(COLS+1)+c][0] |
+                               ops[r*(COLS+1)+c] == f_issued[64*(HOP*r+c-1) +: 64]));
+                end
+            end
+        end
+        for (c = 1; c < COLS; c = c + 1) begin : gen_heads
+            always @(posedge clk) if (rst) f_head_before[9*(c-1) +: 9] <= 0;
+                else if (en) f_head_before[9*(c-1) +: 9] <= heads[c-1];
+            always @(posedge clk) if (~rst) assert (heads[c] == f_head_before[9*(c-1) +: 9]);
+            for (genvar q = 0; q < QUEUES; q = q + 1) begin : gen_queue
+                localparam int THIS = QUEUES * c + q, LAST = QUEUES * (c - 1) + q;
+                wire f_took = f_head_before[9*(c-1)] & f_head_before[9*(c-1)+1 +: 3] == q;
+                always @(posedge clk) if (~rst & f_sound) begin
+                    assert (put[THIS] == f_put_before[LAST]);
+                    assert (f_held[32*THIS +: 32] == f_held_before[32*LAST +: 32]);
+                    assert (f_held[32*LAST +: 32] ==
+                        f_held_before[32*LAST +: 32] + f_put_before[LAST] - f_took);
+                    assert (~f_took | f_held_before[32*LAST +: 32] != 0);
+                end
+            end
+        end
+    endgenerate
+`endif
 endmodule
 `default_nettype wire

@@ -48,6 +48,7 @@ module pe #(
     wire [3:0]  again  = adds ? 4'(ADD_LOOP) : lat;
 
     // Operands.
+    wire [31:0] pool [0:15];
     reg  [31:0] regs [0:REGS-1];
     wire [31:0] operand [0:2];
     genvar j;
@@ -55,10 +56,16 @@ module pe #(
         for (j = 0; j < 3; j = j + 1) begin : gen_operand
             wire [1:0] source = op[5 + 10 * j +: 2];
             wire [7:0] index  = op[7 + 10 * j +: 8];
-            assign operand[j] = source == 2'd0 ? POOL[32 * index[3:0] +: 32] :
+            assign operand[j] = source == 2'd0 ? pool[index[3:0]] :
                                 source == 2'd1 ? regs[index[RW-1:0]] :
                                 source == 2'd2 ? left : top;
             wire unused_index = &{1'b0, index};
+        end
+    endgenerate
+    genvar p;
+    generate
+        for (p = 0; p < 16; p = p + 1) begin : gen_pool
+            assign pool[p] = POOL[32*p +: 32];
         end
     endgenerate
     wire [31:0] computed, word;

@@ -33,5 +33,24 @@ module route #(
         end
     endgenerate
     wire unused = &{1'b0, goes};
+`ifdef FORMAL
+    // What leaves one column leaves the next a cycle later, and so does what is on its way.
+    reg [7*COLS-1:0] f_goes_before;
+    always @(posedge clk) if (rst) f_goes_before <= 0; else if (en) f_goes_before <= goes;
+    generate
+        for (c = 0; c < COLS; c = c + 1) begin : gen_formal
+            wire [3:0] f_here = f_goes_before[7*c +: 4];
+            if (c > 0) begin : gen_goes
+                always @(posedge clk) if (~rst) assert (goes[7*c +: 4] == f_goes_before[7*(c-1) +: 4]);
+            end
+            for (q = 0; q < QUEUES; q = q + 1) begin : gen_put
+                if (DELAYS[8*q +: 8] == 1) begin : gen_one
+                    always @(posedge clk) if (~rst)
+                        assert (put[QUEUES*c+q] == (f_here[0] & f_here[3:1] == q));
+                end
+            end
+        end
+    endgenerate
+`endif
 endmodule
 `default_nettype wire

@@ -158,5 +158,24 @@ module sequencer #(
     assign finished    = ~has_op & todo == ITEMS'(0) & window_primed & ~window_valid;
     assign primed      = (has_op & window_primed) | finished;
     assign at_end      = finished | (has_op & fresh_op);
+`ifdef FORMAL
+    // An instruction that waits does not change; it goes only if every word is there; items come in the
+    // body's order, one at a time.
+    reg f_waits;
+    reg [63:0] f_op;
+    always @(posedge clk) begin
+        f_waits <= ~rst & has_op & ~fire;
+        f_op    <= op_held;
+        if (~rst) begin
+            assert (~f_waits | (has_op & op_held == f_op));
+            assert (~fire | ((wanted & ~some) == 0 & registers_fine));
+            assert (~fire | ((~uses_held[0] | left_valid) & (~uses_held[1] | top_valid)));
+            assert (~(~en & fire));
+            assert ((item_held & (item_held - 1'b1)) == 0 & (item_held & ~todo) == 0);
+            assert (todo == 0 | item_held != 0);
+            assert (todo == 0 | (todo & ~(table_turns | behind)) == 0);
+        end
+    end
+`endif
 endmodule
 `default_nettype wire

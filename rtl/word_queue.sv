@@ -12,6 +12,10 @@ module word_queue #(
     input  wire        take,
     output wire        some,
     output wire [31:0] out_data,
+`ifdef FORMAL
+    output wire [31:0] f_held,
+    input  wire        f_sound,
+`endif
     output wire        fault
 );
     localparam int AW = DEPTH > 1 ? $clog2(DEPTH) : 1;
@@ -35,5 +39,10 @@ module word_queue #(
         end
         if (en & put) words[next] <= in_data;
     end
+`ifdef FORMAL
+    assign f_held = 32'(held);
+    // Once it has overflowed, which depends on the program, nothing is promised any more.
+    always @(posedge clk) if (~rst & f_sound) assert (held <= CW'(DEPTH));
+`endif
 endmodule
 `default_nettype wire

@@ -7,7 +7,7 @@ fixed. What differs between classes of tiles is only which register, or which co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from archsim.arch import Array
@@ -31,7 +31,7 @@ from einsum_cascade.exp_units import coefficients
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A register: `ring` is the tensor whose registers rotate, `turns` how far back its place is."""
+    """A register; `ring` is the tensor whose registers rotate, `turns` how far back it lies."""
 
     base: int
     ring: str = ""
@@ -71,6 +71,15 @@ class MicroOp:
     pool: int = 0
     coefficient: int | None = None
 
+    @property
+    def edges(self) -> set[str]:
+        """Edges of which it takes a word, not counting coefficients, queues and what falls."""
+        sources = {read.source for operand in self.operands for read in operand.values()}
+        found = {"left"} & sources if self.coefficient is None else set()
+        if self.take is None and "down" not in self.flags:
+            found |= {"top"} & sources
+        return found
+
 
 @dataclass(frozen=True)
 class ItemRows:
@@ -95,6 +104,11 @@ class UnitBody:
     # Tensors that wait in queues at the top of its columns, and those it gives out.
     queues: tuple[str, ...]
     outputs: tuple[str, ...]
+
+    @property
+    def edges(self) -> set[str]:
+        """Edges of which its instructions take words."""
+        return {edge for item in self.items for row in item.rows for edge in row.edges}
 
     @cached_property
     def functions(self) -> set[str]:
@@ -224,7 +238,7 @@ class _Writer:
         latency: int,
         coding: list[float] | None,
     ) -> MicroOp:
-        program, step = self.program, task.steps[number]
+        step = task.steps[number]
         own = self.base.get((task.name, number), 0)
         flags: list[str] = []
         starts: list[tuple[int, int]] = []
@@ -278,7 +292,7 @@ class _Writer:
             coefficient=coefficient,
         )
         if number < len(task.steps) - 1 or part < slots - 1:
-            return _with(row, dest=Place(own))
+            return replace(row, dest=Place(own))
         return self._finish(row, task)
 
     def _finish(self, row: MicroOp, task: Task) -> MicroOp:
@@ -302,7 +316,7 @@ class _Writer:
         if task.is_returned:
             push = self.pushed.index(task.tensor)
         assert mask in MASKS
-        return _with(row, dest=dest, push=push, give=give, mask=mask, flags=tuple(flags))
+        return replace(row, dest=dest, push=push, give=give, mask=mask, flags=tuple(flags))
 
     def _check_top(self, task: Task, step: Step) -> None:
         sources = [operand.source for operand in step.operands]
@@ -351,12 +365,6 @@ class _Writer:
                 place = self._place(maker, turns, by_word=by_word)
                 found[number] = Read("register", register=place)
         return found
-
-
-def _with(row: MicroOp, **changes: object) -> MicroOp:
-    from dataclasses import replace
-
-    return replace(row, **changes)  # type: ignore[arg-type]
 
 
 def polynomial(array: Array) -> tuple[int, list[float]]:

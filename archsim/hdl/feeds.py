@@ -20,8 +20,8 @@ from archsim.values import compute
 class Feeds:
     """Streams in and out.
 
-    `streams` are bits of bf16 words [row, word]; `outputs` bits of fp32 words [row, column] from the
-    functional model, and which of them belong to an element that is not replaced later.
+    `streams` are bits of bf16 words [row, word]; `outputs` are bits of fp32 words [row, column]
+    from the functional model, and which of them belong to an element that is not replaced later.
     """
 
     streams: dict[str, NDArray[np.uint16]]

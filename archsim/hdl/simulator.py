@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from archsim.elements import random_inputs
 from archsim.errors import ArchError
 from archsim.hdl.feeds import feeds
+from archsim.hdl.package import rtl_folder
 from archsim.hdl.top import Design
 from archsim.program import Program
 from archsim.slots import Run, execute, timeline_of
@@ -59,13 +59,10 @@ class Outcome:
         lines = [f"{self.cycles} cycles, {self.simulated} simulated, {self.frozen} stopped"]
         lines += [f"done {self.done}, fault {self.fault}, rows {self.rows}"]
         for unit, rows in self.late.items():
-            lines += [f"{unit} micro-op {n}: due in {due}, issued in {at}" for n, due, at in rows[:3]]
+            lines += [
+                f"{unit} micro-op {n}: due in {due}, issued in {at}" for n, due, at in rows[:3]
+            ]
         return "\n".join([*lines, *self.wrong[:5]])
-
-
-def rtl_folder() -> Path:
-    """The folder of checked-in blocks."""
-    return Path(str(resources.files("archsim.rtl")))
 
 
 def run_machine(
@@ -121,7 +118,9 @@ def run_machine(
     _simulate(design.name, sources, folder, env, waves=waves)
     if not result.exists():
         log = (folder / "test.log").read_text(encoding="utf-8", errors="replace")
-        raise ArchError(Problem(Source(design.name), "the simulation gave no result\n" + log[-2000:]))
+        raise ArchError(
+            Problem(Source(design.name), "the simulation gave no result\n" + log[-2000:])
+        )
     return _outcome(program, json.loads(result.read_text(encoding="utf-8")), run, timeline.cycles)
 
 

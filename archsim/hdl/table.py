@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from archsim.hdl.body import ItemRows, MicroOp, Place, Read, UnitBody
 from archsim.hdl.instruction import BESIDE, CODES, FIELDS, HEAD, MASKS, SOURCES
 from archsim.hdl.tiles import Walk
-from archsim.hdl.walker import longest, ring_names, width, window
+from archsim.hdl.walker import longest, width, window
 
 
 def table_text(name: str, body: UnitBody, found: Walk, *, is_array: bool) -> str:
@@ -39,7 +39,7 @@ def table_text(name: str, body: UnitBody, found: Walk, *, is_array: bool) -> str
         if field.endswith("_valid"):
             continue
         lines.append(f"    wire [{bits - 1}:0] {field} = window[{first} +: {bits}];")
-    lines += [f"    wire [7:0] {place} = {text};" for place, text in _places(body)]
+    lines += [f"    wire [7:0] {place} = {text};" for place, text in _places(body).items()]
     lines.append("    wire [7:0] at_word = word[7:0];")
     lines.append("    wire is_first = word == 16'd0;")
     for field, bits in fields.items():
@@ -62,7 +62,9 @@ def table_text(name: str, body: UnitBody, found: Walk, *, is_array: bool) -> str
         "            default: begin end",
         "        endcase",
         "    end",
-        "    assign op = {" + ", ".join(f"f_{f}" for f in reversed(FIELDS) if f != "valid") + ", 1'b1};",
+        "    assign op = {"
+        + ", ".join(f"f_{f}" for f in reversed(FIELDS) if f != "valid")
+        + ", 1'b1};",
         "    assign head = {" + ", ".join(f"f_{f}" for f in reversed(HEAD)) + "};",
         "    assign rows = f_rows;",
         "    assign only_row = f_only_row;",
@@ -72,7 +74,7 @@ def table_text(name: str, body: UnitBody, found: Walk, *, is_array: bool) -> str
         "    assign last_word = f_last_word;",
         "    assign turns = f_turns;",
         "    wire unused = &{1'b0, window, word, at_word, is_first"
-        + "".join(f", {place}" for place, _ in _places(body))
+        + "".join(f", {place}" for place in _places(body))
         + "".join(f", t{lag}_class" for lag in range(longest(body) + 1))
         + "};",
         "endmodule",
@@ -81,26 +83,21 @@ def table_text(name: str, body: UnitBody, found: Walk, *, is_array: bool) -> str
     return "\n".join(lines) + "\n"
 
 
-def _places(body: UnitBody) -> Iterator[tuple[str, str]]:
+def _places(body: UnitBody) -> dict[str, str]:
     """Places of rotating registers some turns ago, by name, as text."""
-    seen = set()
+    found = {}
     for item in body.items:
-        for row in item.rows:
-            for operand in row.operands:
-                for read in operand.values():
-                    place = read.register
-                    if place is None or not place.ring or not place.turns:
-                        continue
-                    ring = next(r for r in body.rings if r.tensor == place.ring)
-                    back = place.turns * ring.words
-                    whole = ring.depth * ring.words
-                    here = f"t{item.lag}_{place.ring}"
-                    key = f"{here}_back{place.turns}"
-                    if key not in seen:
-                        seen.add(key)
-                        yield key, (
-                            f"{here} < 8'd{back} ? {here} + 8'd{whole - back} : {here} - 8'd{back}"
-                        )
+        operands = (operand for row in item.rows for operand in row.operands)
+        for place in (read.register for operand in operands for read in operand.values()):
+            if place is not None and place.ring and place.turns:
+                ring = next(r for r in body.rings if r.tensor == place.ring)
+                back, whole = place.turns * ring.words, ring.depth * ring.words
+                here = f"t{item.lag}_{place.ring}"
+                on = f"{here} + 8'd{whole - back}"
+                found[f"{here}_back{place.turns}"] = (
+                    f"{here} < 8'd{back} ? {on} : {here} - 8'd{back}"
+                )
+    return found
 
 
 def _place(place: Place, lag: int) -> str:
@@ -121,9 +118,9 @@ def _item(
     yield f"    f_last_word = word == 16'd{item.words - 1};"
     yield f"    f_last_micro = micro == 8'd{len(item.rows) - 1};"
     yield f"    f_turns = {items}'d{turns};"
-    rows = {n: c.rows for n, c in enumerate(found.classes) if item.task.name in c.acts}
+    filled = {n: c.rows for n, c in enumerate(found.classes) if item.task.name in c.acts}
     if is_array:
-        yield from _by_class(found, item.lag, {n: [f"f_rows = 8'd{r};"] for n, r in rows.items()})
+        yield from _by_class(found, item.lag, {n: [f"f_rows = 8'd{r};"] for n, r in filled.items()})
     else:
         yield "    f_rows = 8'd1;"
     yield "    f_only_row = at_word;"
@@ -131,14 +128,14 @@ def _item(
     for micro, row in enumerate(item.rows):
         label = "default" if micro == len(item.rows) - 1 else f"8'd{micro}"
         yield f"        {label}: begin // {row.text}"
-        for line in _micro(found, item, row, is_array):
+        for line in _micro(found, item, row):
             yield f"        {line}"
         yield "        end"
     yield "    endcase"
     yield "end"
 
 
-def _micro(found: Walk, item: ItemRows, row: MicroOp, is_array: bool) -> Iterator[str]:
+def _micro(found: Walk, item: ItemRows, row: MicroOp) -> Iterator[str]:
     fields: dict[str, int] = {"fn": CODES[row.fn], "lat": row.latency, "mask": MASKS[row.mask]}
     fields |= dict.fromkeys(row.flags, 1)
     if row.push is not None:
@@ -161,11 +158,9 @@ def _micro(found: Walk, item: ItemRows, row: MicroOp, is_array: bool) -> Iterato
         yield f"    f_dest = {_place(row.dest, item.lag)};"
     if "adds" in row.flags and item.words > 1:
         yield "    f_partial = ~f_last_word;"
-    edge = {read.source for operand in row.operands for read in operand.values()}
-    if "left" in edge and row.coefficient is None:
+    if "left" in row.edges:
         yield "    f_left_word = 1'b1;"
-    # A word from the top is a queue's, the neutral element of what comes down, or the edge's.
-    if "top" in edge and row.take is None and not _falls(row):
+    if "top" in row.edges:
         yield "    f_top_word = 1'b1;"
         yield "    f_edge = 1'b1;"
     starts = dict(row.starts)
@@ -176,11 +171,6 @@ def _micro(found: Walk, item: ItemRows, row: MicroOp, is_array: bool) -> Iterato
         if j in starts:
             yield f"    if (is_first) f_{name}_source = 2'd{SOURCES['constant']};"
             yield f"    if (is_first) f_{name}_index = 8'd{starts[j]};"
-
-
-def _falls(row: MicroOp) -> bool:
-    """True if what comes from the top is what comes down the column."""
-    return "down" in row.flags
 
 
 def _operand(name: str, read: Read, lag: int) -> Iterator[str]:
@@ -202,12 +192,8 @@ def _by_class(found: Walk, lag: int, lines: dict[int, list[str]]) -> Iterator[st
         return
     bits = width(len(found.classes))
     yield f"    case (t{lag}_class)"
-    rows = list(kinds.items())
-    for position, (text, numbers) in enumerate(rows):
+    for position, (kind, numbers) in enumerate(kinds.items()):
         label = ", ".join(f"{bits}'d{n}" for n in numbers)
-        label = "default" if position == len(rows) - 1 else label
-        yield f"        {label}: begin {' '.join(text)} end"
+        label = "default" if position == len(kinds) - 1 else label
+        yield f"        {label}: begin {' '.join(kind)} end"
     yield "    endcase"
-
-
-__all__ = ["ring_names", "table_text"]

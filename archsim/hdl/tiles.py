@@ -1,7 +1,7 @@
 """Tiles as hardware sees them: counters of a nest, and a class that says what differs.
 
-A walker counts through the nest. What a unit does in a tile, and how far back the values lie that it
-reads, depends on few things, mostly on whether a loop is at its first or last coordinate; tiles
+A walker counts through the nest. What a unit does in a tile, and how far back the values lie that
+it reads, depends on few things, mostly on whether a loop is at its first or last coordinate; tiles
 that agree in all of it are of one class.
 """
 
@@ -108,7 +108,7 @@ def _counts(loops: Sequence[str], points: list[tuple[int, ...]]) -> dict[tuple[i
 
 def _features(program: Program, loops: Sequence[str]) -> Iterator[Feature]:
     """First and last coordinates, and those near the first that a value comes from before it."""
-    deepest = {loop: 1 for loop in loops}
+    deepest = dict.fromkeys(loops, 1)
     for task in program.tasks:
         for operand in (o for step in task.steps for o in step.operands):
             for loop, steps in operand.back:
@@ -131,9 +131,8 @@ def _choice(
 
     def table(chosen: Sequence[Feature]) -> dict[Key, Value] | None:
         found: dict[Key, Value] = {}
-        rows = zip(*(columns[feature] for feature in chosen), strict=True) if chosen else None
         for number, value in enumerate(values):
-            key = next(rows) if rows is not None else ()
+            key = tuple(columns[feature][number] for feature in chosen)
             if found.setdefault(key, value) != value:
                 return None
         return found

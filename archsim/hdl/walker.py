@@ -156,14 +156,14 @@ def walker_text(name: str, program: Program, body: UnitBody, found: Walk, reserv
     features = {f for _, bound in found.bounds for f in bound.features}
     features |= set(found.class_at.features)
     for loop, count in loops:
-        lines.append(f"    reg  [{width(count) - 1}:0] {loop};")
+        lines.append(f"    reg  [{width(count) - 1}:0] at_{loop};")
     for loop, bound in found.bounds:
         bits = width(max(bound.of.values()))
         last = Choice(bound.features, {key: value - 1 for key, value in bound.of.items()})
-        lines.append(f"    wire {loop}_is_last = {loop} == ({choice_text(last, bits)});")
+        lines.append(f"    wire {loop}_is_last = at_{loop} == ({choice_text(last, bits)});")
         for feature in sorted(features, key=lambda feature: feature.name):
             if feature.loop == loop and feature.at is not None:
-                lines.append(f"    wire {feature.name} = {loop} == {bits}'d{feature.at};")
+                lines.append(f"    wire {feature.name} = at_{loop} == {bits}'d{feature.at};")
     lines.append(f"    wire [{class_bits - 1}:0] now = {choice_text(found.class_at, class_bits)};")
     for ring in rings:
         lines.append(f"    reg  [7:0] ring_{ring.tensor};")
@@ -202,7 +202,7 @@ def walker_text(name: str, program: Program, body: UnitBody, found: Walk, reserv
         "    always_ff @(posedge clk) begin",
         "        if (rst) begin",
     ]
-    lines += [f"            {loop} <= '0;" for loop, _ in loops]
+    lines += [f"            at_{loop} <= '0;" for loop, _ in loops]
     lines += [f"            ring_{ring.tensor} <= '0;" for ring in rings]
     lines += [f"            t{lag}_valid <= 1'b0;" for lag in range(lags)]
     lines += [
@@ -223,7 +223,7 @@ def walker_text(name: str, program: Program, body: UnitBody, found: Walk, reserv
     inside = ""
     for loop, count in reversed(loops):
         bits = width(count)
-        step = f"{loop} <= {loop}_is_last ? {bits}'d0 : {loop} + {bits}'d1;"
+        step = f"at_{loop} <= {loop}_is_last ? {bits}'d0 : at_{loop} + {bits}'d1;"
         lines.append(f"                {f'if ({inside}) ' if inside else ''}{step}")
         inside = f"{inside} & {loop}_is_last" if inside else f"{loop}_is_last"
     for ring in rings:
@@ -231,11 +231,11 @@ def walker_text(name: str, program: Program, body: UnitBody, found: Walk, reserv
         maker = next(item for item in makers if item.task.kind != "drain")
         numbers = [n for n, c in enumerate(found.classes) if maker.task.name in c.acts]
         when = " | ".join(f"now == {class_bits}'d{n}" for n in numbers)
-        last = (ring.depth - 1) * ring.words
+        end = (ring.depth - 1) * ring.words
         turn = f"ring_{ring.tensor}"
-        step = f"{turn} <= {turn} == 8'd{last} ? 8'd0 : {turn} + 8'd{ring.words};"
-        every = len(numbers) == len(found.classes)
-        lines.append(f"                {step if every else f'if ({when}) {step}'}")
+        step = f"{turn} <= {turn} == 8'd{end} ? 8'd0 : {turn} + 8'd{ring.words};"
+        always = len(numbers) == len(found.classes)
+        lines.append(f"                {step if always else f'if ({when}) {step}'}")
     lines += ["            end", "        end", "        if (moves) begin"]
     for lag in range(lags):
         for field in ("class", *ring_names(body)):

@@ -7,6 +7,7 @@ of each output (`out_NAME`, `counts_NAME`); BENCH_RESULT the JSON file to write.
 import json
 import os
 import random
+from pathlib import Path
 
 import cocotb
 import numpy as np
@@ -71,7 +72,9 @@ class Sink:
         words = [text[32 * n : 32 * n + 32] for n in reversed(range(len(due)))]
         for column, (found, word) in enumerate(zip(words, due, strict=True)):
             if counts[column] and found != format(int(word), "032b"):
-                self.wrong.append(f"{self.name} row {self.taken} column {column}: {found}, due {word:032b}")
+                self.wrong.append(
+                    f"{self.name} row {self.taken} column {column}: {found}, due {word:032b}"
+                )
         self.taken += 1
 
 
@@ -93,7 +96,7 @@ async def machine(dut) -> None:
     dut.rst.value = 0
     issued: dict[str, list[int]] = {"array": [], "lanes": []}
     fires = {"array": dut.array_fire, "lanes": dut.lanes_fire}
-    cycle = first = last = frozen = quiet = 0
+    cycle = first = last = frozen = stopped = quiet = 0
     while True:
         await FallingEdge(dut.clk)
         cycle += 1
@@ -106,10 +109,10 @@ async def machine(dut) -> None:
             if fire.value:
                 issued[unit].append(cycle)
                 first = first or cycle
-        if dut.active.value:
-            last = cycle
         if first and not moves:
-            frozen += 1
+            stopped += 1
+        if dut.active.value:
+            last, frozen = cycle, stopped
         quiet = 0 if moves and any(fire.value for fire in fires.values()) else quiet + 1
         if dut.fault.value or (dut.done.value and all(not s.valid.value for s in sinks)):
             break
@@ -127,5 +130,4 @@ async def machine(dut) -> None:
         "not_taken": left,
         "wrong": [line for sink in sinks for line in sink.wrong],
     }
-    with open(os.environ["BENCH_RESULT"], "w", encoding="utf-8") as file:
-        json.dump(result, file)
+    Path(os.environ["BENCH_RESULT"]).write_text(json.dumps(result), encoding="utf-8")
