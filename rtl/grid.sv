@@ -156,7 +156,6 @@ module grid #(
         if (rst) begin
             f_held_before <= 0;
             f_put_before  <= 0;
-            f_head_before <= 0;
             f_issued      <= 0;
             f_broken      <= 0;
         end else begin
