@@ -38,6 +38,7 @@ def prove(
     depth: int = 3,
     parameters: dict[str, int] | None = None,
     words: bool = False,
+    search: int = 0,
 ) -> Proof:
     """Prove the assertions of a module and of everything in it.
 
@@ -47,6 +48,7 @@ def prove(
         depth: cycles without a violation from which the next one follows.
         parameters: of the top.
         words: also follow single words through queues; for one block at a time.
+        search: cycles more after a reset in which to look for a violation if there is no proof.
 
     Raises:
         ArchError: yosys or z3 is not installed.
@@ -73,13 +75,21 @@ def prove(
         legal = [f"(assert (|{module}_u| s{k}))" for k in range(count)]
         return states + moves + legal
 
-    for cycle in range(1, depth + 2):
-        reset = [f"(assert (|{module}_n rst| s0))", f"(assert (not (|{module}_a| s{cycle})))"]
-        if satisfiable([*steps(cycle + 1), *reset]):
-            return Proof(module, depth, holds=False, violation=cycle)
+    def violation(cycles: range) -> int | None:
+        for cycle in cycles:
+            reset = [f"(assert (|{module}_n rst| s0))", f"(assert (not (|{module}_a| s{cycle})))"]
+            if satisfiable([*steps(cycle + 1), *reset]):
+                return cycle
+        return None
+
+    found = violation(range(1, depth + 2))
+    if found is not None:
+        return Proof(module, depth, holds=False, violation=found)
     fine = [f"(assert (|{module}_a| s{k}))" for k in range(depth)]
-    broken = satisfiable([*steps(depth + 1), *fine, f"(assert (not (|{module}_a| s{depth})))"])
-    return Proof(module, depth, holds=not broken)
+    if not satisfiable([*steps(depth + 1), *fine, f"(assert (not (|{module}_a| s{depth})))"]):
+        return Proof(module, depth, holds=True)
+    found = violation(range(depth + 2, depth + 2 + search))
+    return Proof(module, depth, holds=False, violation=found)
 
 
 def _relation(

@@ -1,0 +1,116 @@
+"""The checks of `archsim rtl-test`: small machines in Icarus and a proof, for one architecture."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from archsim.arch import Architecture, with_shape
+from archsim.errors import ArchError
+from archsim.hdl.handshakes import prove
+from archsim.hdl.package import rtl_folder
+from archsim.hdl.simulator import Outcome, run_machine
+from archsim.hdl.top import generate
+from archsim.lowering import lower
+from archsim.mapping import load_mapping
+from archsim.program import Program
+from einsum_cascade.cascade import workload_from
+
+CASCADE = "softmax-1pass"
+MAPPINGS = ("fusemax-serial", "fusemax-ahead", "fusemax")
+# Arrays beyond this take minutes in Icarus; they are tested at 4 x 4.
+LARGEST = 64
+
+
+@dataclass(frozen=True)
+class Check:
+    """One test: "passed", "failed" or "skipped", and why."""
+
+    name: str
+    simulator: str
+    outcome: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """What a program takes: as simulated, and in hardware."""
+
+    arch: str
+    cascade: str
+    mapping: str
+    sizes: dict[str, int]
+    simulated: int
+    rtl: int
+
+
+def tested(architecture: Architecture) -> Architecture:
+    """The architecture, at 4 x 4 if it is too large to be simulated."""
+    array = next((a for a in architecture.arrays if "rows" in dict(a.axes)), None)
+    return with_shape(architecture, 4, 4) if array and array.pes > LARGEST else architecture
+
+
+def checks(architecture: Architecture) -> Iterator[tuple[Check, Cycles | None]]:
+    """Run every check, one after the other."""
+    small = tested(architecture)
+    array = next(a for a in small.arrays if "rows" in dict(a.axes))
+    rows, cols = dict(array.axes)["rows"], dict(array.axes)["cols"]
+    sizes = {"M": 2 * rows, "P": cols, "E": 4, "F": 4}
+    ragged = {"M": 3 * rows - 1, "P": 2 * cols - 1, "E": 3, "F": 5, "H": 2}
+    for mapping in MAPPINGS:
+        for name, wanted in (("even tiles", sizes), ("ragged tiles, two heads", ragged)):
+            try:
+                program = _program(small, mapping, wanted)
+                outcome = _run(program)
+            except ArchError as error:
+                yield Check(f"{mapping}, {name}", "icarus", "failed", str(error)), None
+                continue
+            cycles = Cycles(
+                architecture.name,
+                CASCADE,
+                mapping,
+                wanted,
+                outcome.simulated,
+                outcome.cycles,
+            )
+            fine = outcome.cycles_hold and outcome.values_hold
+            word = "passed" if fine else "failed"
+            yield Check(f"{mapping}, {name}", "icarus", word, str(outcome)), cycles
+    yield _stalling(small, sizes), None
+    yield _proof(small), None
+
+
+def _program(architecture: Architecture, mapping: str, sizes: dict[str, int]) -> Program:
+    return lower(CASCADE, workload_from("sizes", sizes), architecture, load_mapping(mapping))
+
+
+def _run(program: Program, idle: float = 0.0, stall: float = 0.0) -> Outcome:
+    with tempfile.TemporaryDirectory() as folder:
+        return run_machine(program, generate(program), Path(folder), idle=idle, stall=stall)
+
+
+def _stalling(architecture: Architecture, sizes: dict[str, int]) -> Check:
+    name = "values with a memory that stalls"
+    try:
+        outcome = _run(_program(architecture, "fusemax-ahead", sizes), 0.4, 0.5)
+    except ArchError as error:
+        return Check(name, "icarus", "failed", str(error))
+    return Check(name, "icarus", "passed" if outcome.values_hold else "failed", str(outcome))
+
+
+def _proof(architecture: Architecture) -> Check:
+    name = "skew and handshakes at 2 x 2, by induction"
+    sizes = {"M": 4, "P": 2, "E": 2, "F": 2}
+    try:
+        design = generate(_program(with_shape(architecture, 2, 2), "fusemax-serial", sizes))
+        with tempfile.TemporaryDirectory() as folder:
+            files = [rtl_folder() / f"{leaf}.sv" for leaf in design.leaves]
+            for file, text in design.files.items():
+                (Path(folder) / file).write_text(text, encoding="utf-8")
+                files.append(Path(folder) / file)
+            proof = prove(design.name, files, depth=2)
+    except ArchError as error:
+        return Check(name, "yosys, z3", "failed", str(error))
+    return Check(name, "yosys, z3", "passed" if proof.holds else "failed", str(proof))
