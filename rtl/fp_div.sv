@@ -13,14 +13,25 @@ module fp_div (
     wire a_zero = a[30:23] == 8'h00;
     wire b_zero = b[30:23] == 8'h00;
 
-    // 26 or 27 bits of quotient, and whether anything is left.
-    wire [49:0] above    = {1'b1, a[22:0], 26'd0};
-    wire [49:0] below    = {26'd0, 1'b1, b[22:0]};
-    wire [49:0] quotient = above / below;
-    wire [49:0] product  = quotient * below;
-    wire        left     = product != above;
+    // 27 bits of quotient, a subtraction each, and whether anything is left.
+    wire [23:0] below = {1'b1, b[22:0]};
+    wire [24:0] above [0:27];
+    wire [26:0] quotient;
+    assign above[0] = {2'b01, a[22:0]};
+    genvar i;
+    generate
+        for (i = 0; i < 27; i = i + 1) begin : gen_bit
+            wire [24:0] less = above[i] - {1'b0, below};
+            wire        fits = above[i] >= {1'b0, below};
+            wire [23:0] rest = fits ? less[23:0] : above[i][23:0];
+            assign quotient[26-i] = fits;
+            assign above[i+1] = {rest, 1'b0};
+            wire unused = &{1'b0, less[24]};
+        end
+    endgenerate
+    wire        left     = above[27] != 25'd0;
     wire        first    = quotient[26];
-    wire [26:0] normal   = first ? quotient[26:0] : {quotient[25:0], 1'b0};
+    wire [26:0] normal   = first ? quotient : {quotient[25:0], 1'b0};
     wire signed [10:0] exponent = $signed({3'b000, a[30:23]}) - $signed({3'b000, b[30:23]}) +
         (first ? 11'sd127 : 11'sd126);
     wire        low     = exponent == 11'sd0;
@@ -40,6 +51,5 @@ module fp_div (
                tiny ? {sign, 31'd0} :
                low  ? {sign, 8'd1, rounded[22:0]} :
                {sign, placed[7:0], fraction};
-    wire unused = &{1'b0, quotient[49:27]};
 endmodule
 `default_nettype wire
