@@ -314,9 +314,7 @@ def architecture_model() -> type[BaseModel]:
     return ArchitectureFile
 
 
-def with_shape(
-    architecture: Architecture, rows: int | None, cols: int | None
-) -> Architecture:
+def with_shape(architecture: Architecture, rows: int | None, cols: int | None) -> Architecture:
     """The same architecture with another number of rows, or of columns and lanes."""
     sizes = {"rows": rows, "cols": cols, "lanes": cols}
     arrays = tuple(

@@ -34,9 +34,7 @@ def rtl(
     area: Annotated[
         bool, typer.Option("--area", help="Count the gates of each block with yosys, too.")
     ] = False,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The folder to write.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--output", help="The folder to write.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write the hardware of a program: SystemVerilog, a file list and a manifest.

@@ -99,3 +99,14 @@ def resized():
         return replace(shipped, arrays=arrays, memories=memories)
 
     return make
+
+
+@pytest.fixture
+def archsim_command():
+    """Return a function that runs the installed command."""
+
+    def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        command = [Path(sys.executable).with_name("archsim"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+    return run

