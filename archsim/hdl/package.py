@@ -1,4 +1,4 @@
-"""The hardware of a Program as a folder: generated files, the blocks they use, a file list, a manifest."""
+"""The hardware of a Program as a folder: generated files, their blocks, a list, a manifest."""
 
 from __future__ import annotations
 
