@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from random_programs import programs
+from test_lowering import ATTENTION, LANES, ORDER, PRODUCT, attention, lowered, machine, mapped
 
 import archsim
 import einsum_cascade as ec
@@ -91,6 +92,30 @@ def test_random_programs_take_the_simulated_cycles(tmp_path, count, number):
     assert len({one.shape for one in found}) >= 8
     outcomes = simulate_all(found, tmp_path)
     for one, outcome in zip(found, outcomes, strict=True):
+        assert outcome.cycles_hold, f"{one}\n{outcome}"
+        assert outcome.values_hold, f"{one}\n{outcome}"
+
+
+def other_cascades() -> list[Program]:
+    """Products and sums of other kinds, loads, drains, lanes with inputs, two outputs."""
+    sizes = {"N": 5, "D": 7, "S": 6}
+    distance = "Z[n,s] = sum[d](abs(X[n,d] - W[d,s]))"
+    least = "Z[n,s] = min[d](X[n,d] + W[d,s])"
+    shifted = ATTENTION + "\nL[f,p] = max(AV[f,p] + B[f,p], 0)\noutput AV, L"
+    order = {**ORDER, "array_1d": [*ORDER["array_1d"], "L"]}
+    return [
+        lowered(PRODUCT, mapped("projection"), machine(4), **sizes),
+        lowered(PRODUCT, mapped("projection-ws"), machine(1), **sizes),
+        lowered(distance, mapped("projection"), machine(2), **sizes),
+        lowered(least, mapped("projection-ws"), machine(1), **sizes),
+        lowered(PRODUCT, mapped("projection"), machine(1), N=1, D=1, S=1),
+        attention(shifted, order, {"L": LANES}),
+    ]
+
+
+def test_other_cascades_run_too(tmp_path):
+    found = other_cascades()
+    for one, outcome in zip(found, simulate_all(found, tmp_path), strict=True):
         assert outcome.cycles_hold, f"{one}\n{outcome}"
         assert outcome.values_hold, f"{one}\n{outcome}"
 

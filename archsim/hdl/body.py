@@ -116,6 +116,11 @@ class UnitBody:
         return {row.fn for item in self.items for row in item.rows}
 
     @cached_property
+    def adds(self) -> bool:
+        """True if it has accumulators."""
+        return any("adds" in row.flags for item in self.items for row in item.rows)
+
+    @cached_property
     def latency(self) -> int:
         """The longest latency of its instructions."""
         return max(row.latency for item in self.items for row in item.rows)

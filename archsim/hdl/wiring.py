@@ -107,6 +107,8 @@ def _grid(
     left: str, edge: str,
 ) -> str:  # fmt: skip
     queues = max(1, len(body.queues))
+    # As many cycles as any result is on its way to its register.
+    longest = max(body.latency, loop if body.adds else 1)
     return f"""
     wire [{32 * cols - 1}:0] {unit}_result;
     wire [{7 * cols - 1}:0] {unit}_goes;
@@ -115,7 +117,7 @@ def _grid(
     wire {unit}_fault, {unit}_flying;
     grid #(
         .ROWS({rows}), .COLS({cols}), .QUEUES({queues}), .DEPTH({depth}), .REGS({body.registers}),
-        .HOP({hop}), .LATS({body.latency}), .ADD_LOOP({loop}),
+        .HOP({hop}), .LATS({longest}), .ADD_LOOP({loop}),
         {_units(body)}
     ) {unit} (
         .clk(clk), .rst(rst), .en(en), .op({unit}_op), .head({unit}_head), .rows_in({unit}_rows),
