@@ -136,7 +136,7 @@ def rtl_test(
         if taken is not None:
             cycles.append(taken)
         print(f"{check.outcome:7} {check.name} ({check.simulator})", file=sys.stderr)
-        if check.outcome == "failed":
+        if check.outcome != "passed":
             print(check.detail, file=sys.stderr)
     if as_json:
         data = [{k: v for k, v in asdict(check).items() if k != "detail"} for check in tests]
