@@ -100,16 +100,16 @@ def edge_arrays(
             )
     placements = program.placed.mapping.placements
     loads = {name for name, where in placements if where.array is None}
+    scaled = scaled_at_load(program.placed) if numbers == "hardware" else ""
+    if scaled is None:
+        what = "no tensor at load scales every exponent, so exp can't be computed to base 2"
+        raise ArchError(Problem(Source(program.name), what))
     einsums = [e for e in program.cascade.einsums if e.name in loads]
     if einsums:
         sub = parse(_text(program, einsums), name="at load")
         given = {name: found[name] for name in sub.inputs}
         made = evaluate(sub, sizes=_sizes(program, sub.ranks), **given)
         if numbers == "hardware":
-            scaled = scaled_at_load(program.placed)
-            if scaled is None:
-                what = "no tensor at load scales every exponent, so exp can't be computed to base 2"
-                raise ArchError(Problem(Source(program.name), what))
             made = {
                 name: word(array * (np.log2(np.e) if name == scaled else 1.0), numbers)
                 for name, array in made.items()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from archsim.arch import Architecture
     from archsim.program import Program
 
+# Programs of up to so many micro-ops are simulated before hardware is written for them.
+CHECKED = 500_000
 Rows = Annotated[int | None, typer.Option(min=1, help="Rows of the array, instead of its own.")]
 Cols = Annotated[int | None, typer.Option(min=1, help="Columns and lanes, instead of its own.")]
 
@@ -50,6 +52,7 @@ def rtl(
         what = "a program file holds its cascade, mapping and sizes"
         raise bad("--program", what, "leave the other options out")
     found = _program(arch, cascade, mapping, model, set_, program, rows, cols)
+    _check(found)
     design = generate(found)
     files = contents(found, design)
     gates: dict[str, Any] = {}
@@ -106,6 +109,20 @@ def _program(
     return lower(cascade or "softmax-1pass", workload, chip, mapping or "fusemax")
 
 
+def _check(program: Program) -> None:
+    """Refuse what the simulator refuses: deadlocks, overflows, registers that are overwritten."""
+    from archsim import slots
+    from archsim.hazards import check_registers
+
+    count = sum(program.slots(task) for task in program.tasks) * len(program.tiles)
+    if count > CHECKED:
+        text = f"{count:,} micro-ops: not simulated; `archsim run --level tile` does it"
+        print(text, file=sys.stderr)
+        return
+    slots.simulate(program)
+    check_registers(program)
+
+
 def _small(chip: Architecture) -> dict[str, int]:
     """Sizes to begin with."""
     axes = {axis: size for array in chip.arrays for axis, size in array.axes}
@@ -146,5 +163,5 @@ def rtl_test(
             where = ", ".join(f"{rank}={size}" for rank, size in taken.sizes.items())
             text = f"{taken.mapping:15} {taken.simulated:5} simulated {taken.rtl:5} in hardware"
             print(f"{text}  {where}")
-    if any(check.outcome == "failed" for check in tests):
+    if not cycles or any(check.outcome == "failed" for check in tests):
         raise typer.Exit(1)

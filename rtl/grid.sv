@@ -25,8 +25,8 @@ module grid #(
     input  wire                      en,
     input  wire [63:0]               op,
     input  wire [8:0]                head,
-    input  wire [7:0]                rows_in,
-    input  wire [7:0]                row_only,
+    input  wire [15:0]               rows_in,
+    input  wire [15:0]               row_only,
     input  wire [32*ROWS-1:0]        left,
     input  wire [32*COLS-1:0]        edge_words,
     input  wire [QUEUES*COLS-1:0]    put,
@@ -57,8 +57,8 @@ module grid #(
     wire [COLS-1:0]      head_faults;
     wire [ROWS-1:0]      falling;
     wire [63:0] columns [0:ROWS-1];
-    wire [7:0]  counts  [0:ROWS-1];
-    wire [7:0]  onlys   [0:ROWS-1];
+    wire [15:0] counts  [0:ROWS-1];
+    wire [15:0] onlys   [0:ROWS-1];
     assign columns[0] = op;
     assign counts[0]  = rows_in;
     assign onlys[0]   = row_only;
@@ -77,10 +77,10 @@ module grid #(
                 strobe_delay #(.N(HOP)) strobe (
                     .clk(clk), .rst(rst), .en(en), .x(columns[r-1][0]), .y(arrives), .any(falling[r])
                 );
-                delay #(.W(63 + 16), .N(HOP)) fall (
+                delay #(.W(63 + 32), .N(HOP)) fall (
                     .clk(clk), .en(en),
-                    .x({columns[r-1][63:1], counts[r-1] == 8'd0 ? 8'd0 : counts[r-1] - 8'd1,
-                        onlys[r-1] - 8'd1}),
+                    .x({columns[r-1][63:1], counts[r-1] == 16'd0 ? 16'd0 : counts[r-1] - 16'd1,
+                        onlys[r-1] - 16'd1}),
                     .y({rest, counts[r], onlys[r]})
                 );
                 assign columns[r] = {rest, arrives};
@@ -90,8 +90,8 @@ module grid #(
                 .clk(clk), .en(en), .x(left[32*r +: 32]), .y(entering)
             );
             assign ops[r*(COLS+1)]     = columns[r];
-            assign fills[r*(COLS+1)] = counts[r] != 8'd0;
-            assign heres[r*(COLS+1)]   = onlys[r] == 8'd0;
+            assign fills[r*(COLS+1)] = counts[r] != 16'd0;
+            assign heres[r*(COLS+1)]   = onlys[r] == 16'd0;
             assign lefts[r*(COLS+1)]   = entering;
             for (c = 0; c < COLS; c = c + 1) begin : gen_pe
                 pe #(

@@ -28,8 +28,8 @@ module sequencer #(
     output wire [WINDOW-1:0] window,
     input  wire [63:0]       table_op,
     input  wire [8:0]        table_head,
-    input  wire [7:0]        table_rows,
-    input  wire [7:0]        table_only,
+    input  wire [15:0]       table_rows,
+    input  wire [15:0]       table_only,
     input  wire [31:0]       table_coefficient,
     // Uses a word from the left edge, from the top edge; its left word is the coefficient.
     input  wire [2:0]        table_uses,
@@ -51,8 +51,8 @@ module sequencer #(
     output wire              fire,
     output wire [63:0]       op,
     output wire [8:0]        head,
-    output wire [7:0]        rows_in,
-    output wire [7:0]        row_only,
+    output wire [15:0]       rows_in,
+    output wire [15:0]       row_only,
     output wire [31:0]       coefficient,
     output wire [2:0]        uses,
     output wire              finished
@@ -60,7 +60,7 @@ module sequencer #(
     reg              has_op, fresh_op, fresh;
     reg [63:0]       op_held;
     reg [8:0]        head_held;
-    reg [7:0]        rows_held, only_held;
+    reg [15:0]       rows_held, only_held;
     reg [31:0]       coefficient_held;
     reg [2:0]        uses_held;
     reg [ITEMS-1:0]  todo, item_held;

@@ -81,6 +81,24 @@ def test_rtl_of_another_size_and_of_a_saved_program(archsim_command, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_programs_that_cannot_run_get_no_hardware(archsim_command, tmp_path):
+    path = tmp_path / "program.yaml"
+    sizes = "M=12,P=8,E=4,F=4"
+    run = ["softmax-1pass", "--arch", "fusemax-4x4", "--mapping", "fusemax", "--set", sizes]
+    assert archsim_command("lower", *run, "-o", str(path)).returncode == 0
+    text = path.read_text(encoding="utf-8")
+    for right, wrong, message in (
+        (r"RM: \d+", "RM: 1", "deadlock"),
+        (r"landing: \d+", "landing: 1", "overflow"),
+    ):
+        path.write_text(re.sub(right, wrong, text), encoding="utf-8")
+        out = ["-o", str(tmp_path / "rtl")]
+        done = archsim_command("rtl", "fusemax-4x4", "--program", str(path), *out)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert not (tmp_path / "rtl").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

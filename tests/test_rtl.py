@@ -75,14 +75,14 @@ def test_the_linter_finds_what_it_should(tmp_path):
     assert "WIDTHTRUNC" in lint(wrong, tmp_path)
 
 
-@pytest.mark.parametrize("count", [1_600, pytest.param(32_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [800, pytest.param(32_000, marks=pytest.mark.slow)])
 def test_arithmetic_leaves_compute_the_bits_of_formats(tmp_path, count):
     env = {"BENCH_N": "32", "BENCH_COUNT": str(count)}
     simulate("arithmetic_bench", "arithmetic_tests", tmp_path, env, N=32)
 
 
 @pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("degree", "multiplier"), [(6, "fp32"), (6, "bf16"), (3, "fp32")])
+@pytest.mark.parametrize(("degree", "multiplier"), [(6, "fp32"), (3, "bf16")])
 def test_exponentials_from_leaves_are_those_of_the_units(tmp_path, degree, multiplier, stride):
     bits = coefficients(degree).view(np.uint32)
     constants = {f"C{k}": int(value) for k, value in enumerate(bits)}
@@ -90,7 +90,7 @@ def test_exponentials_from_leaves_are_those_of_the_units(tmp_path, degree, multi
         "BENCH_N": "32",
         "BENCH_DEGREE": str(degree),
         "BENCH_MULTIPLIER": multiplier,
-        "BENCH_COUNT": "1500",
+        "BENCH_COUNT": "1000",
         "BENCH_STRIDE": str(stride),
     }
     is_bf16 = int(multiplier == "bf16")
@@ -104,7 +104,7 @@ def test_streams_keep_every_word_in_order(tmp_path, depth):
     simulate("stream_bench", "stream_tests", tmp_path, {"BENCH_DEPTH": str(depth)}, DEPTH=depth)
 
 
-ARITHMETIC = ("arithmetic_bench", "arithmetic_tests", {"BENCH_N": "8", "BENCH_COUNT": "1600"})
+ARITHMETIC = ("arithmetic_bench", "arithmetic_tests", {"BENCH_N": "8", "BENCH_COUNT": "400"})
 STREAM = ("stream_bench", "stream_tests", {"BENCH_DEPTH": "2"})
 
 

@@ -15,12 +15,15 @@ from archsim.arithmetic import exp_unit
 from archsim.errors import ArchError
 from archsim.hdl.instruction import (
     CODES,
+    LAGS,
     LATENCIES,
     MASKS,
+    MICRO_OPS,
     OUTPUTS,
     POOL,
     QUEUES,
     REGISTERS,
+    WORDS,
     bits_of,
 )
 from archsim.hdl.tiles import Class, Walk
@@ -204,7 +207,9 @@ class _Writer:
             (len(made.queues), QUEUES, "queues"),
             (len(made.outputs), OUTPUTS, "outputs"),
             (made.latency, LATENCIES, "cycles of latency"),
-            (max(item.words for item in items), 1 << 16, "words of a task in a tile"),
+            (max(item.words for item in items), WORDS, "words of a task in a tile"),
+            (max(len(item.rows) for item in items), MICRO_OPS, "micro-ops of a word"),
+            (max(item.lag for item in items), LAGS, "tiles of lag"),
         ):
             if count > room:
                 text = f"{self.array.name} needs {count} {what}, instructions can name {room}"
@@ -254,6 +259,11 @@ class _Writer:
             for j, operand in enumerate(step.operands):
                 operands.append(self._read(task, operand))
                 if operand.source == "accumulator":
+                    if slots > 1:
+                        what = (
+                            f"{step.operator} takes {slots} slots, accumulators are added to in one"
+                        )
+                        raise self._refuse(task, what)
                     starts.append((j, self._constant(task.identity or 0.0)))
                 if operand.source in ("landing", "returned"):
                     take = self.taken.index(operand.name)

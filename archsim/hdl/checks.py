@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from archsim.lowering import lower
 from archsim.mapping import load_mapping
 from archsim.program import Program
 from einsum_cascade.cascade import workload_from
+from einsum_cascade.errors import Problem
 
 ATTENTION = "softmax-1pass"
 # Arrays beyond this take minutes in Icarus; they are tested at 4 x 4.
@@ -54,36 +56,47 @@ def tested(architecture: Architecture) -> Architecture:
 def checks(architecture: Architecture) -> Iterator[tuple[Check, Cycles | None]]:
     """Run every check, one after the other."""
     small = tested(architecture)
+    if not any("rows" in dict(a.axes) for a in small.arrays):
+        what = f"{architecture.name} has no array with rows and columns"
+        raise ArchError(Problem(architecture.place("arrays"), what))
     array = next(a for a in small.arrays if "rows" in dict(a.axes))
     rows, cols = dict(array.axes)["rows"], dict(array.axes)["cols"]
     sizes = {"M": 2 * rows, "P": cols, "E": 4, "F": 4}
     ragged = {"M": 3 * rows - 1, "P": 2 * cols - 1, "E": 3, "F": 5, "H": 2}
     product = {"N": 2 * rows - 1, "D": rows + 1, "S": cols + 1}
-    for cascade, mapping, name, wanted in (
+    cases = (
         (ATTENTION, "fusemax-serial", "even tiles", sizes),
         (ATTENTION, "fusemax-ahead", "even tiles", sizes),
         (ATTENTION, "fusemax", "ragged tiles, two heads", ragged),
         ("projection", "projection", "ragged tiles", product),
         ("projection", "projection-ws", "ragged tiles", product),
-    ):
-        label = f"{cascade} through {mapping}, {name}"
-        try:
-            program = _program(small, cascade, mapping, wanted)
-            design = generate(program)
-        except ArchError as error:
-            yield Check(label, "icarus", "skipped", str(error)), None
-            continue
-        try:
-            outcome = _run(program, design)
-        except ArchError as error:
-            yield Check(label, "icarus", "failed", str(error)), None
-            continue
-        taken = outcome.simulated, outcome.cycles
-        cycles = Cycles(architecture.name, cascade, mapping, wanted, *taken)
-        word = "passed" if outcome.cycles_hold and outcome.values_hold else "failed"
-        yield Check(label, "icarus", word, str(outcome)), cycles
-    yield _stalling(small, sizes), None
-    yield _proof(small), None
+    )
+    # Simulators are processes of their own: two at a time.
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(_case, architecture.name, small, *case) for case in cases]
+        jobs.append(pool.submit(lambda: (_stalling(small, sizes), None)))
+        jobs.append(pool.submit(lambda: (_proof(small), None)))
+        for job in jobs:
+            yield job.result()
+
+
+def _case(
+    arch: str, small: Architecture, cascade: str, mapping: str, name: str, sizes: dict[str, int]
+) -> tuple[Check, Cycles | None]:
+    """One program: generated, simulated in Icarus, compared."""
+    label = f"{cascade} through {mapping}, {name}"
+    try:
+        program = _program(small, cascade, mapping, sizes)
+        design = generate(program)
+    except ArchError as error:
+        return Check(label, "icarus", "skipped", str(error)), None
+    try:
+        outcome = _run(program, design)
+    except ArchError as error:
+        return Check(label, "icarus", "failed", str(error)), None
+    cycles = Cycles(arch, cascade, mapping, sizes, outcome.simulated, outcome.cycles)
+    word = "passed" if outcome.cycles_hold and outcome.values_hold else "failed"
+    return Check(label, "icarus", word, str(outcome)), cycles
 
 
 def _program(

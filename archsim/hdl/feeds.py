@@ -43,7 +43,7 @@ def feeds(program: Program, inputs: Mapping[str, Any]) -> Feeds:
             if rows:
                 bits = words.astype(np.float32).view(np.uint32)
                 streams[name] = (bits >> np.uint32(16)).astype(np.uint16)
-        lane_ops = micro_ops
+    _, lane_ops = encoder.stream(program.lanes.name)
     return Feeds(streams, _outputs(program, lane_ops, compute(program, inputs)))
 
 

@@ -19,7 +19,7 @@ FIELDS = {
 HEAD = {"take": 1, "take_queue": 3, "edge": 1, "pool": 4}
 # What else comes with an instruction, and stays at the edges.
 BESIDE = {
-    "rows": 8, "only_row": 8, "coefficient": 32,
+    "rows": 16, "only_row": 16, "coefficient": 32,
     "left_word": 1, "top_word": 1, "is_coefficient": 1,
 }  # fmt: skip
 
@@ -32,7 +32,9 @@ CODES = {
 # Rows behind the end of a tile: as any other, pass the top word, keep 0.
 MASKS = {"plain": 0, "pass": 1, "zero": 2}
 
-REGISTERS, POOL, QUEUES, OUTPUTS, LATENCIES, ROWS = 256, 16, 8, 4, 15, 255
+REGISTERS, POOL, QUEUES, OUTPUTS, LATENCIES = 256, 16, 8, 4, 15
+# Counters beside instructions: rows and words, micro-ops of a word, lags, and cycles on a way.
+WORDS, MICRO_OPS, LAGS, DELAYS = 1 << 16, 256, 255, 255
 
 
 def offsets(fields: dict[str, int]) -> dict[str, int]:

@@ -26,8 +26,8 @@ def table_text(name: str, body: UnitBody, found: Walk, *, is_array: bool) -> str
         f"    input  wire [{held.bits - 1}:0] window,",
         "    output wire [63:0] op,",
         "    output wire [8:0]  head,",
-        "    output wire [7:0]  rows,",
-        "    output wire [7:0]  only_row,",
+        "    output wire [15:0] rows,",
+        "    output wire [15:0] only_row,",
         "    output wire [31:0] coefficient,",
         "    output wire [2:0]  uses,",
         "    output wire        last_micro,",
@@ -120,10 +120,12 @@ def _item(
     yield f"    f_turns = {items}'d{turns};"
     filled = {n: c.rows for n, c in enumerate(found.classes) if item.task.name in c.acts}
     if is_array:
-        yield from _by_class(found, item.lag, {n: [f"f_rows = 8'd{r};"] for n, r in filled.items()})
+        yield from _by_class(
+            found, item.lag, {n: [f"f_rows = 16'd{r};"] for n, r in filled.items()}
+        )
     else:
-        yield "    f_rows = 8'd1;"
-    yield "    f_only_row = at_word;"
+        yield "    f_rows = 16'd1;"
+    yield "    f_only_row = word;"
     yield "    case (micro)"
     for micro, row in enumerate(item.rows):
         label = "default" if micro == len(item.rows) - 1 else f"8'd{micro}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from archsim.errors import ArchError
 from archsim.hdl.body import UnitBody, unit_body
-from archsim.hdl.instruction import LATENCIES, ROWS
+from archsim.hdl.instruction import LATENCIES, WORDS
 from archsim.hdl.table import table_text
 from archsim.hdl.tiles import walk
 from archsim.hdl.walker import starvation_free, walker_text, window
@@ -20,6 +20,10 @@ _LEAVES = (
     "fp_mul", "fp_sub", "fp_word", "gather", "grid", "operands_ready", "pe", "route", "sequencer",
     "skid_buffer", "strobe_delay", "sync_fifo", "word_queue",
 )  # fmt: skip
+
+
+# Every tile is looked at while hardware is written, some 5,000 a second.
+TILES = 50_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Design:
 
 def identifier(text: str) -> str:
     """A name as Verilog takes it."""
-    found = re.sub(r"\W+", "_", text)
+    found = re.sub(r"[^A-Za-z0-9_]+", "_", text)
     return found if not found[:1].isdigit() else f"m_{found}"
 
 
@@ -51,10 +55,18 @@ def generate(program: Program) -> Design:
     """
     rows, cols = program.shape
     latency = program.architecture.latency
-    if rows > ROWS or latency.row_hop > LATENCIES or latency.accumulate > LATENCIES:
-        text = f"{rows} rows, a row hop of {latency.row_hop} or a loop of {latency.accumulate}"
-        hint = f"at most {ROWS} rows and {LATENCIES} cycles"
-        raise ArchError(Problem(Source(program.name), f"{text} don't fit", hint=hint))
+    problems = []
+    for count, room, what in (
+        (rows, WORDS - 1, "rows"),
+        (latency.accumulate, LATENCIES, "cycles of an accumulator's loop"),
+        (len(program.tiles), TILES, "tiles"),
+    ):
+        if count > room:
+            text = f"{count:,} {what}: hardware is written for at most {room:,}"
+            hint = "take shorter ranks or fewer heads" if what == "tiles" else ""
+            problems.append(Problem(Source(program.name), text, hint=hint))
+    if problems:
+        raise ArchError(problems)
     name = identifier(f"{program.cascade.name}_{program.placed.mapping.name}_{rows}x{cols}")
     walks = {unit: walk(program, unit) for unit in (program.array.name, program.lanes.name)}
     array = unit_body(program, program.array.name, walks[program.array.name])

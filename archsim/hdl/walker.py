@@ -80,15 +80,16 @@ def acts_text(item: ItemRows, classes: tuple[Class, ...]) -> str:
     if len(numbers) == len(classes):
         return valid
     bits = width(len(classes))
+    never = "1'b0"
     some = " | ".join(f"t{item.lag}_class == {bits}'d{number}" for number in numbers)
-    return f"{valid} & ({some or chr(39).join(('1', 'b0'))})"
+    return f"{valid} & ({some or never})"
 
 
 def starvation_free(program: Program, body: UnitBody, found: Walk) -> int:
     """Windows to keep in reserve, so that a sequencer that never waits never finds none.
 
-    A walker makes one step a cycle: a window, an epoch in which nothing happens, or a tile that
-    lies behind the end. Whatever a sequencer waits for only gives it more time.
+    A walker makes one step a cycle: a window, or an epoch in which nothing happens.
+    Whatever a sequencer waits for only gives it more time.
     """
     made, taken = [], []
     step = clock = 0

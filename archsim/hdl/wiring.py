@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from archsim.errors import ArchError
 from archsim.hdl.body import UnitBody, polynomial
-from archsim.hdl.instruction import bits_of
+from archsim.hdl.instruction import DELAYS, bits_of
 from archsim.program import Program
+from einsum_cascade.errors import Problem, Source
 
 
 def _delays(maker: UnitBody, reader: UnitBody, extra: int) -> str:
@@ -13,7 +15,12 @@ def _delays(maker: UnitBody, reader: UnitBody, extra: int) -> str:
     for item in maker.items:
         for row in item.rows:
             if row.push is not None:
-                found |= (row.latency - 1 + extra) << (8 * row.push)
+                delay = row.latency - 1 + extra
+                if delay > DELAYS:
+                    text = f"a word of {item.task.tensor} is {delay} cycles on its way"
+                    hint = f"hardware has at most {DELAYS} registers there"
+                    raise ArchError(Problem(Source(item.task.name), text, hint=hint))
+                found |= delay << (8 * row.push)
     assert len(reader.queues) <= 8
     return f"64'h{found:016x}"
 
@@ -46,7 +53,8 @@ def _sequencer(name: str, unit: str, body: UnitBody, bits: int, streams: dict[st
     wire [{bits - 1}:0] {unit}_window_data, {unit}_window;
     wire [{items - 1}:0] {unit}_window_acts, {unit}_item, {unit}_turns;
     wire [15:0] {unit}_word;
-    wire [7:0]  {unit}_micro, {unit}_table_rows, {unit}_table_only, {unit}_rows, {unit}_only;
+    wire [7:0]  {unit}_micro;
+    wire [15:0] {unit}_table_rows, {unit}_table_only, {unit}_rows, {unit}_only;
     wire [63:0] {unit}_table_op, {unit}_op;
     wire [8:0]  {unit}_table_head, {unit}_head;
     wire [31:0] {unit}_table_coefficient, {unit}_coefficient;

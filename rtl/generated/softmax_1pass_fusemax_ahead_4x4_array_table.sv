@@ -7,8 +7,8 @@ module softmax_1pass_fusemax_ahead_4x4_array_table (
     input  wire [19:0] window,
     output wire [63:0] op,
     output wire [8:0]  head,
-    output wire [7:0]  rows,
-    output wire [7:0]  only_row,
+    output wire [15:0] rows,
+    output wire [15:0] only_row,
     output wire [31:0] coefficient,
     output wire [2:0]  uses,
     output wire        last_micro,
@@ -47,8 +47,8 @@ module softmax_1pass_fusemax_ahead_4x4_array_table (
     logic [2:0] f_take_queue;
     logic f_edge;
     logic [3:0] f_pool;
-    logic [7:0] f_rows;
-    logic [7:0] f_only_row;
+    logic [15:0] f_rows;
+    logic [15:0] f_only_row;
     logic [31:0] f_coefficient;
     logic f_left_word;
     logic f_top_word;
@@ -82,8 +82,8 @@ module softmax_1pass_fusemax_ahead_4x4_array_table (
         f_take_queue = 3'd0;
         f_edge = 1'd0;
         f_pool = 4'd0;
-        f_rows = 8'd0;
-        f_only_row = 8'd0;
+        f_rows = 16'd0;
+        f_only_row = 16'd0;
         f_coefficient = 32'd0;
         f_left_word = 1'd0;
         f_top_word = 1'd0;
@@ -96,8 +96,8 @@ module softmax_1pass_fusemax_ahead_4x4_array_table (
                 f_last_word = word == 16'd3;
                 f_last_micro = micro == 8'd0;
                 f_turns = 5'd1;
-                f_rows = 8'd4;
-                f_only_row = at_word;
+                f_rows = 16'd4;
+                f_only_row = word;
                 case (micro)
                     default: begin // mac SQ[e,p]@top, K[e,m1,m0]@left, acc
                         f_fn = 4'd1;
@@ -122,8 +122,8 @@ module softmax_1pass_fusemax_ahead_4x4_array_table (
                 f_last_word = word == 16'd0;
                 f_last_micro = micro == 8'd0;
                 f_turns = 5'd2;
-                f_rows = 8'd4;
-                f_only_row = at_word;
+                f_rows = 16'd4;
+                f_only_row = word;
                 case (micro)
                     default: begin // max above, QK
                         f_fn = 4'd5;
@@ -142,8 +142,8 @@ module softmax_1pass_fusemax_ahead_4x4_array_table (
                 f_last_word = word == 16'd0;
                 f_last_micro = micro == 8'd6;
                 f_turns = 5'd4;
-                f_rows = 8'd4;
-                f_only_row = at_word;
+                f_rows = 16'd4;
+                f_only_row = word;
                 case (micro)
                     8'd0: begin // sub QK, RM@returned
                         f_fn = 4'd3;
@@ -243,8 +243,8 @@ module softmax_1pass_fusemax_ahead_4x4_array_table (
                 f_last_word = word == 16'd0;
                 f_last_micro = micro == 8'd0;
                 f_turns = 5'd8;
-                f_rows = 8'd4;
-                f_only_row = at_word;
+                f_rows = 16'd4;
+                f_only_row = word;
                 case (micro)
                     default: begin // add above, SLN
                         f_fn = 4'd2;
@@ -263,8 +263,8 @@ module softmax_1pass_fusemax_ahead_4x4_array_table (
                 f_last_word = word == 16'd3;
                 f_last_micro = micro == 8'd0;
                 f_turns = 5'd16;
-                f_rows = 8'd4;
-                f_only_row = at_word;
+                f_rows = 16'd4;
+                f_only_row = word;
                 case (micro)
                     default: begin // mac SLN, V[f,m1,m0]@left, above
                         f_fn = 4'd1;

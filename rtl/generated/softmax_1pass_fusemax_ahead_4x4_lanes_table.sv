@@ -7,8 +7,8 @@ module softmax_1pass_fusemax_ahead_4x4_lanes_table (
     input  wire [19:0] window,
     output wire [63:0] op,
     output wire [8:0]  head,
-    output wire [7:0]  rows,
-    output wire [7:0]  only_row,
+    output wire [15:0] rows,
+    output wire [15:0] only_row,
     output wire [31:0] coefficient,
     output wire [2:0]  uses,
     output wire        last_micro,
@@ -49,8 +49,8 @@ module softmax_1pass_fusemax_ahead_4x4_lanes_table (
     logic [2:0] f_take_queue;
     logic f_edge;
     logic [3:0] f_pool;
-    logic [7:0] f_rows;
-    logic [7:0] f_only_row;
+    logic [15:0] f_rows;
+    logic [15:0] f_only_row;
     logic [31:0] f_coefficient;
     logic f_left_word;
     logic f_top_word;
@@ -84,8 +84,8 @@ module softmax_1pass_fusemax_ahead_4x4_lanes_table (
         f_take_queue = 3'd0;
         f_edge = 1'd0;
         f_pool = 4'd0;
-        f_rows = 8'd0;
-        f_only_row = 8'd0;
+        f_rows = 16'd0;
+        f_only_row = 16'd0;
         f_coefficient = 32'd0;
         f_left_word = 1'd0;
         f_top_word = 1'd0;
@@ -98,8 +98,8 @@ module softmax_1pass_fusemax_ahead_4x4_lanes_table (
                 f_last_word = word == 16'd0;
                 f_last_micro = micro == 8'd0;
                 f_turns = 7'd1;
-                f_rows = 8'd1;
-                f_only_row = at_word;
+                f_rows = 16'd1;
+                f_only_row = word;
                 case (micro)
                     default: begin // max RM[m1-1], LM@landing
                         f_fn = 4'd5;
@@ -120,8 +120,8 @@ module softmax_1pass_fusemax_ahead_4x4_lanes_table (
                 f_last_word = word == 16'd0;
                 f_last_micro = micro == 8'd6;
                 f_turns = 7'd2;
-                f_rows = 8'd1;
-                f_only_row = at_word;
+                f_rows = 16'd1;
+                f_only_row = word;
                 case (micro)
                     8'd0: begin // sub RM[m1-1], RM
                         f_fn = 4'd3;
@@ -221,8 +221,8 @@ module softmax_1pass_fusemax_ahead_4x4_lanes_table (
                 f_last_word = word == 16'd0;
                 f_last_micro = micro == 8'd0;
                 f_turns = 7'd4;
-                f_rows = 8'd1;
-                f_only_row = at_word;
+                f_rows = 16'd1;
+                f_only_row = word;
                 case (micro)
                     default: begin // mul RD[m1-1], PRM
                         f_fn = 4'd4;
@@ -242,8 +242,8 @@ module softmax_1pass_fusemax_ahead_4x4_lanes_table (
                 f_last_word = word == 16'd0;
                 f_last_micro = micro == 8'd0;
                 f_turns = 7'd8;
-                f_rows = 8'd1;
-                f_only_row = at_word;
+                f_rows = 16'd1;
+                f_only_row = word;
                 case (micro)
                     default: begin // add SPD, SLD@landing
                         f_fn = 4'd2;
@@ -262,8 +262,8 @@ module softmax_1pass_fusemax_ahead_4x4_lanes_table (
                 f_last_word = word == 16'd3;
                 f_last_micro = micro == 8'd0;
                 f_turns = 7'd48;
-                f_rows = 8'd1;
-                f_only_row = at_word;
+                f_rows = 16'd1;
+                f_only_row = word;
                 case (micro)
                     default: begin // mul RNV[m1-1], PRM
                         f_fn = 4'd4;
@@ -283,8 +283,8 @@ module softmax_1pass_fusemax_ahead_4x4_lanes_table (
                 f_last_word = word == 16'd3;
                 f_last_micro = micro == 8'd0;
                 f_turns = 7'd48;
-                f_rows = 8'd1;
-                f_only_row = at_word;
+                f_rows = 16'd1;
+                f_only_row = word;
                 case (micro)
                     default: begin // add SPNV, SLNV@landing
                         f_fn = 4'd2;
@@ -303,8 +303,8 @@ module softmax_1pass_fusemax_ahead_4x4_lanes_table (
                 f_last_word = word == 16'd3;
                 f_last_micro = micro == 8'd0;
                 f_turns = 7'd64;
-                f_rows = 8'd1;
-                f_only_row = at_word;
+                f_rows = 16'd1;
+                f_only_row = word;
                 case (micro)
                     default: begin // div RNV, RD
                         f_fn = 4'd11;

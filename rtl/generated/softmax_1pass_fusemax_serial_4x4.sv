@@ -31,7 +31,8 @@ module softmax_1pass_fusemax_serial_4x4 (
     wire [1:0] array_window_data, array_window;
     wire [4:0] array_window_acts, array_item, array_turns;
     wire [15:0] array_word;
-    wire [7:0]  array_micro, array_table_rows, array_table_only, array_rows, array_only;
+    wire [7:0]  array_micro;
+    wire [15:0] array_table_rows, array_table_only, array_rows, array_only;
     wire [63:0] array_table_op, array_op;
     wire [8:0]  array_table_head, array_head;
     wire [31:0] array_table_coefficient, array_coefficient;
@@ -76,7 +77,8 @@ module softmax_1pass_fusemax_serial_4x4 (
     wire [9:0] lanes_window_data, lanes_window;
     wire [6:0] lanes_window_acts, lanes_item, lanes_turns;
     wire [15:0] lanes_word;
-    wire [7:0]  lanes_micro, lanes_table_rows, lanes_table_only, lanes_rows, lanes_only;
+    wire [7:0]  lanes_micro;
+    wire [15:0] lanes_table_rows, lanes_table_only, lanes_rows, lanes_only;
     wire [63:0] lanes_table_op, lanes_op;
     wire [8:0]  lanes_table_head, lanes_head;
     wire [31:0] lanes_table_coefficient, lanes_coefficient;
