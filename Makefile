@@ -26,7 +26,7 @@ demo: $(BASE)
 	$(BIN)/archsim reproduce fusemax -o build/fusemax
 
 test: system lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: system $(DEV)
 	$(BIN)/python -m pytest -m slow
