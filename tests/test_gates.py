@@ -289,7 +289,7 @@ def test_make_test_runs_every_gate() -> None:
     gates = ["ruff check", "ruff format --check", "mypy", "lint-imports", "check-wheel-contents"]
     places = [output.index(f".venv/bin/{gate}") for gate in gates]
     assert places == sorted(places)
-    assert 'pytest -m "not slow"' in output
+    assert 'pytest -n 2 -m "not slow"' in output
 
 
 @pytest.mark.parametrize("status", [0, 3])
