@@ -68,6 +68,17 @@ def test_rtl_writes_a_folder(archsim_command, tmp_path):
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_the_documentation_shows_what_is_printed(archsim_command, tmp_path):
+    text = (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    command, shown = block.split("\n", 1)
+    words = command.removeprefix("$ archsim ").split()
+    done = archsim_command(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert shown.startswith(done.stdout)
+    assert shown.removeprefix(done.stdout) == "$ archsim rtl-test fusemax-4x4\n"
+
+
 def test_rtl_of_another_size_and_of_a_saved_program(archsim_command, tmp_path):
     done = archsim_command("rtl", "fusemax", "--rows", "3", "--cols", "2", "-o", str(tmp_path))
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,6 @@ from archsim.hdl.instruction import (
     CODES,
     LAGS,
     LATENCIES,
-    MASKS,
     MICRO_OPS,
     OUTPUTS,
     POOL,
@@ -330,7 +329,6 @@ class _Writer:
             give = self.outputs.index(task.tensor)
         if task.is_returned:
             push = self.pushed.index(task.tensor)
-        assert mask in MASKS
         return replace(row, dest=dest, push=push, give=give, mask=mask, flags=tuple(flags))
 
     def _check_top(self, task: Task, step: Step) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.elements import coordinates, shape
+from archsim.elements import coordinates
 from archsim.encoding import Encoder
 from archsim.program import Program, Task
 from archsim.sequence import MicroOp
@@ -32,6 +32,7 @@ def feeds(program: Program, inputs: Mapping[str, Any]) -> Feeds:
     """Make the streams of a Program for some inputs."""
     encoder = Encoder(program, inputs, "hardware")
     streams = {}
+    micro_ops: list[MicroOp] = []
     for unit, edges in (
         (program.array, {"left": "left", "top": "top"}),
         (program.lanes, {"top": "lane"}),
@@ -43,8 +44,8 @@ def feeds(program: Program, inputs: Mapping[str, Any]) -> Feeds:
             if rows:
                 bits = words.astype(np.float32).view(np.uint32)
                 streams[name] = (bits >> np.uint32(16)).astype(np.uint16)
-    _, lane_ops = encoder.stream(program.lanes.name)
-    return Feeds(streams, _outputs(program, lane_ops, compute(program, inputs)))
+    # The lanes came last, and outputs are theirs.
+    return Feeds(streams, _outputs(program, micro_ops, compute(program, inputs)))
 
 
 def _takes(program: Program, op: MicroOp, source: str) -> bool:
@@ -53,7 +54,7 @@ def _takes(program: Program, op: MicroOp, source: str) -> bool:
     return part == 0 and any(o.source == source for o in op.task.steps[number].operands)
 
 
-def gives(program: Program, op: MicroOp) -> bool:
+def _gives(program: Program, op: MicroOp) -> bool:
     """True if a micro-op makes a row of an output."""
     _, number, part = program.locate(op.task, op.slot)
     last = program.cost(op.task, op.task.steps[-1])[0] - 1
@@ -66,7 +67,7 @@ def _outputs(
     found = {}
     cols = program.shape[1]
     for tensor, computed in values.items():
-        ops = [op for op in micro_ops if op.task.tensor == tensor and gives(program, op)]
+        ops = [op for op in micro_ops if op.task.tensor == tensor and _gives(program, op)]
         bits = computed.astype(np.float32).view(np.uint32)
         rows = np.zeros((len(ops), cols), np.uint32)
         maker = np.full(bits.shape, -1)
@@ -92,5 +93,4 @@ def _elements(program: Program, task: Task, op: MicroOp) -> tuple[Any, ...] | No
         return None
     at[program.cols] = np.arange(op.tile.cols)
     target = next(e.target for e in program.cascade.defining(task.tensor) if not e.is_initial)
-    assert len(shape(program, target)) > 0
     return coordinates(program, target, at)

@@ -34,10 +34,8 @@ def area_report(design: Design) -> dict[str, Any]:
     """
     top = design.files[f"{design.name}.sv"]
     rows: list[tuple[str, int, str, dict[str, str]]] = []
-    for unit, body in (("array", design.array), ("lanes", design.lanes)):
-        instance = re.search(r"grid #\(([^#]*?)\n    \) " + unit + r" \(", top)
-        assert instance is not None
-        parameters = dict(re.findall(r"\.(\w+)\(([^()]*)\)", instance[1]))
+    for unit in ("array", "lanes"):
+        parameters = _parameters(top, "grid", unit)
         height, width = int(parameters.pop("ROWS")), int(parameters.pop("COLS"))
         one = {"array": "PE", "lanes": "lane"}[unit]
         pe = {k: v for k, v in parameters.items() if k not in ("QUEUES", "DEPTH")}
@@ -46,7 +44,7 @@ def area_report(design: Design) -> dict[str, Any]:
         rows.append((f"queues of a {one}'s column", width, "column_head", head))
         rows.append((f"walker of the {unit}", 1, f"{design.name}_{unit}_walker", {}))
         rows.append((f"table of the {unit}", 1, f"{design.name}_{unit}_table", {}))
-        sizes = {"ITEMS": str(len(body.items)), "REGS": str(body.registers)}
+        sizes = _parameters(top, "sequencer", f"{unit}_sequencer")
         rows.append((f"sequencer of the {unit}", 1, "sequencer", sizes))
     found = [(name, count, *_count(design, module, given)) for name, count, module, given in rows]
     total = sum(count * gates for _, count, gates, _ in found)
@@ -60,6 +58,13 @@ def area_report(design: Design) -> dict[str, Any]:
         for name, count, gates, bits in found
     ]
     return {"blocks": blocks, "total_gates": round(total), "text": text}
+
+
+def _parameters(top: str, module: str, name: str) -> dict[str, str]:
+    """What the top sets of an instance."""
+    instance = re.search(module + r" #\(([^#]*?)\n    \) " + name + r" \(", top)
+    assert instance is not None, name
+    return dict(re.findall(r"\.(\w+)\(([^()]*)\)", instance[1]))
 
 
 def _count(design: Design, module: str, parameters: dict[str, str]) -> tuple[float, int]:

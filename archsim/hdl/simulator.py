@@ -75,7 +75,6 @@ def run_machine(
     idle: float = 0.0,
     stall: float = 0.0,
     seed: int = 0,
-    waves: bool = False,
 ) -> Outcome:
     """Simulate the hardware of a Program in Icarus.
 
@@ -88,7 +87,6 @@ def run_machine(
         idle: how often the memory side has no word to give, of all cycles.
         stall: how often it takes no result.
         seed: of both.
-        waves: leave a waveform in the folder.
 
     Raises:
         ArchError: there is no cocotb or Icarus, or the simulation does not come to an end.
@@ -115,7 +113,7 @@ def run_machine(
         "BENCH_STALL": str(stall),
         "BENCH_SEED": str(seed),
     }
-    _simulate(design.name, sources, folder, env, waves=waves)
+    _simulate(design.name, sources, folder, env)
     if not result.exists():
         log = (folder / "test.log").read_text(encoding="utf-8", errors="replace")
         raise ArchError(
@@ -124,9 +122,7 @@ def run_machine(
     return _outcome(program, json.loads(result.read_text(encoding="utf-8")), run, timeline.cycles)
 
 
-def _simulate(
-    top: str, sources: list[Path], folder: Path, env: dict[str, str], *, waves: bool
-) -> None:
+def _simulate(top: str, sources: list[Path], folder: Path, env: dict[str, str]) -> None:
     try:
         from cocotb_tools.runner import get_runner
     except ImportError:
@@ -144,7 +140,6 @@ def _simulate(
             build_args=["-g2012", "-Wall", "-Wno-timescale"],
             timescale=("1ns", "1ps"),
             log_file=folder / "build.log",
-            waves=waves,
         )
         runner.test(
             hdl_toplevel=top,
@@ -154,7 +149,6 @@ def _simulate(
             results_xml=str(folder / "results.xml"),
             extra_env=env,
             log_file=folder / "test.log",
-            waves=waves,
         )
     except (SystemExit, RuntimeError, subprocess.CalledProcessError) as error:
         logs = [folder / "build.log", folder / "test.log"]

@@ -16,7 +16,8 @@ from cocotb.triggers import FallingEdge
 
 IDLE = float(os.environ.get("BENCH_IDLE", "0"))
 STALL = float(os.environ.get("BENCH_STALL", "0"))
-PATIENCE = int(os.environ.get("BENCH_PATIENCE", "2000"))
+# So many cycles without an instruction mean that none will follow.
+PATIENCE = 2000
 
 
 class Source:
