@@ -25,7 +25,7 @@ class MicroOp(NamedTuple):
 def sequence(program: Program, body: Body) -> Iterator[MicroOp]:
     """Yield the micro-ops of a unit in order."""
     longest = max((item.lag for body in program.bodies for item in body.items), default=0)
-    for run, tiles in enumerate(_runs(program)):
+    for run, tiles in enumerate(runs_of(program)):
         for epoch in range(len(tiles) + longest):
             for entry in body.entries:
                 blocks = []
@@ -41,7 +41,7 @@ def sequence(program: Program, body: Body) -> Iterator[MicroOp]:
                             yield MicroOp(task, tile, slot, run)
 
 
-def _runs(program: Program) -> list[tuple[Tile, ...]]:
+def runs_of(program: Program) -> list[tuple[Tile, ...]]:
     """Tiles between which the pipeline stays full: all of them, or those of each head."""
     if program.drain != "head":
         return [program.tiles]

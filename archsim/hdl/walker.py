@@ -14,6 +14,7 @@ from itertools import accumulate
 from archsim.hdl.body import ItemRows, UnitBody
 from archsim.hdl.tiles import Choice, Class, Walk
 from archsim.program import Program
+from archsim.sequence import runs_of
 
 
 def width(count: int) -> int:
@@ -95,7 +96,8 @@ def starvation_free(program: Program, body: UnitBody, found: Walk) -> int:
     step = clock = 0
     acts = [[item.task.name in c.acts for c in found.classes] for item in body.items]
     slots = [item.words * len(item.rows) for item in body.items]
-    for tiles in runs_of(program, found):
+    for run in runs_of(program):
+        tiles = [found.sequence[tile.index] for tile in run]
         for epoch in range(len(tiles) + longest(body)):
             step += 1
             issued = 0
@@ -119,17 +121,6 @@ def starvation_free(program: Program, body: UnitBody, found: Walk) -> int:
             return reserve
         reserve *= 2
     return reserve
-
-
-def runs_of(program: Program, found: Walk) -> list[list[int]]:
-    """Classes of the tiles, by runs between which the pipeline is empty."""
-    if program.drain != "head":
-        return [list(found.sequence)]
-    heads: dict[tuple[int, ...], list[int]] = {}
-    for tile, number in zip(program.tiles, found.sequence, strict=True):
-        at = dict(tile.at)
-        heads.setdefault(tuple(at[b] for b in ("b", "h") if b in at), []).append(number)
-    return list(heads.values())
 
 
 def walker_text(name: str, program: Program, body: UnitBody, found: Walk, reserve: int) -> str:
