@@ -1,8 +1,8 @@
 """The nodes of the cascade language, and their printing.
 
-An expression is a tree of numbers, names, accesses and operators; a filter is a tree of
-comparisons. `to_text` prints what reads back to the same tree. Nodes know where they stand in
-their line (`span`), which takes no part in comparing them.
+An expression is a tree of numbers, names, accesses, operators and selections; a condition, in a
+filter or a selection, is a tree of comparisons. `to_text` prints what reads back to the same tree.
+Nodes know where they stand in their line (`span`), which takes no part in comparing them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from einsum_cascade.operators import OPERATORS
 VARIABLE = re.compile(r"[a-z]{1,2}[0-9]?\Z")
 CAPITAL = re.compile(r"[A-Z][A-Za-z0-9_]*\Z")
 PARAMETER = re.compile(r"[a-z]{3,}[a-z0-9_]*\Z")
+_BLANK = re.compile(r" (?!\w)|(?<!\w) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,9 @@ class Access:
         """Print as written in a cascade."""
         if not self.indices:
             return self.tensor
-        # Indices are printed without blanks: K[e,m1+1].
-        return f"{self.tensor}[{','.join(to_text(i).replace(' ', '') for i in self.indices)}]"
+        # Indices are printed without blanks, except those that part words: K[e,m1+1].
+        indices = (_BLANK.sub("", to_text(index)) for index in self.indices)
+        return f"{self.tensor}[{','.join(indices)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,24 @@ class Apply:
         return to_text(self)
 
 
-Expr = Number | Name | Access | Apply
+@dataclass(frozen=True, slots=True)
+class Select:
+    """`where(condition, then, otherwise)`: the value of the branch that the condition chooses.
+
+    The other branch says nothing about the point, not even that it is empty.
+    """
+
+    condition: Condition
+    then: Expr
+    otherwise: Expr
+    span: Span = field(default=_NOWHERE, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        """Print as the call it is written as."""
+        return f"where({self.condition}, {to_text(self.then)}, {to_text(self.otherwise)})"
+
+
+Expr = Number | Name | Access | Apply | Select
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +164,10 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """`rank`, `var`, `input`, `output` or `param`, with its names and, for `param`, a value."""
+    """`rank`, `var`, `input`, `output` or `param`, with its names and, for `param`, a value.
+
+    A `rank` line that adds its parts instead of multiplying them has the kind `concat`.
+    """
 
     kind: str
     names: tuple[Name, ...]
@@ -188,6 +210,8 @@ def walk(expr: Expr | Condition) -> Iterator[Expr]:
             children = expr.indices
         case Apply():
             children = expr.arguments
+        case Select():
+            children = (expr.condition, expr.then, expr.otherwise)
         case Compare():
             children = (expr.left, expr.right)
         case Logic():
@@ -213,6 +237,13 @@ def rewrite(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
         case Apply():
             expr = Apply(
                 expr.operator, tuple(rewrite(a, change) for a in expr.arguments), span=expr.span
+            )
+        case Select(condition=condition, then=then, otherwise=otherwise):
+            expr = Select(
+                rewrite_condition(condition, change),
+                rewrite(then, change),
+                rewrite(otherwise, change),
+                span=expr.span,
             )
     return change(expr)
 

@@ -37,6 +37,7 @@ from einsum_cascade.expressions import (
     Logic,
     Name,
     Number,
+    Select,
 )
 from einsum_cascade.operators import COMPARISONS, OPERATORS, REDUCTIONS
 from einsum_cascade.ordering import Loop, Plan, plan
@@ -310,7 +311,8 @@ class _Point:
     """All points of one slice at once: coordinate grids, and which points are not empty.
 
     `present` is about points, `element` about what the kept variables alone say; `causes` are
-    the variables on which that depends.
+    the variables on which that depends. While a branch of a selection is computed, `chosen` says
+    where it is chosen and `choosers` are the variables that decide it.
     """
 
     run: _Run
@@ -319,9 +321,12 @@ class _Point:
     present: Array
     element: Array = field(default_factory=lambda: np.ones((), dtype=bool))
     causes: set[str] = field(default_factory=set)
+    chosen: Array = field(default_factory=lambda: np.ones((), dtype=bool))
+    choosers: frozenset[str] = frozenset()
 
     def exclude(self, empty: Array, variables: set[str]) -> None:
         """Empty the points where `empty` holds, which depends on `variables`."""
+        empty, variables = empty & self.chosen, variables | self.choosers
         if not empty.any():
             return
         self.present = self.present & ~empty
@@ -353,7 +358,22 @@ class _Point:
             case Apply(operator=operator, arguments=arguments):
                 values = [np.asarray(self.value(argument)) for argument in arguments]
                 return OPERATORS[operator].apply(*values)
+            case Select(condition=condition, then=then, otherwise=otherwise):
+                holds = self.truth(condition)
+                choosers = self.choosers | set(variables_in(condition))
+                first = self.branch(then, self.chosen & holds, choosers)
+                return np.where(
+                    holds, first, self.branch(otherwise, self.chosen & ~holds, choosers)
+                )
         raise AssertionError(expr)
+
+    def branch(self, expr: Expr, chosen: Array, choosers: frozenset[str]) -> Any:
+        """Value of a branch of a selection, which empties points only where it is chosen."""
+        before = self.chosen, self.choosers
+        self.chosen, self.choosers = chosen, choosers
+        value = self.value(expr)
+        self.chosen, self.choosers = before
+        return value
 
     def read(self, access: Access) -> Array:
         """Read a tensor at every point; what lies outside or is empty empties the point."""

@@ -1,17 +1,10 @@
 """Reading one line of a cascade: text to nodes.
 
-The grammar is Python expression syntax, read with `ast` under a whitelist and never evaluated:
+A line is a directive or an Einsum; docs/language.md has the grammar. What a line *means* (which
+ranks exist, what is summed, whether a read is legal) is not decided here but in `legality`.
 
-    cascade   := (directive | einsum)*                      '#' starts a comment
-    directive := 'rank' R '=' R '*' R ...                   | 'var' v, ... 'in' R
-               | 'input' access, ... | 'output' T, ...      | 'param' name '=' number
-    einsum    := access '=' [op '[' v, ... ']' '('] map [')'] ['where' condition]
-    op        := sum | max | min | prod | topk | argtopk
-    index     := arithmetic over variables, shapes, integers and accesses (gather)
-
-Names are told apart by spelling: `m`, `m1` are variables, `M`, `QK` ranks or tensors, names of
-three or more lower-case letters are parameters. What a line *means* (which ranks exist, what is
-summed, whether a read is legal) is not decided here but in `cascade`.
+Decision: `where` is a filter where it follows an operand outside all brackets, and a function
+everywhere else. So `Z[m] = A[m]*where(m < 3, 1, 0) where m < 5` needs no other word for either.
 """
 
 from __future__ import annotations
@@ -19,251 +12,41 @@ from __future__ import annotations
 import ast
 import keyword
 import re
-import warnings
-from dataclasses import dataclass
 
-from einsum_cascade.errors import CascadeError, Problem, legal_words
+from einsum_cascade.errors import CascadeError
+from einsum_cascade.expression_reader import SELECT, Reader, checked, python_tree
 from einsum_cascade.expressions import (
     CAPITAL,
     PARAMETER,
     VARIABLE,
     Access,
-    Apply,
-    Compare,
     Condition,
     Directive,
     Expr,
     Line,
-    Logic,
     Name,
-    Number,
     Span,
     Statement,
 )
-from einsum_cascade.operators import COMPARISONS, FUNCTIONS, OPERATORS, REDUCTIONS
+from einsum_cascade.operators import REDUCTIONS
 
 DIRECTIVES = ("rank", "var", "input", "output", "param")
-# Levels of nesting, above which every walk over an expression might exceed Python's stack.
-MAX_DEPTH = 100
-MAX_DIGITS = 300
-# A filter's `where` follows an operand; the keyword is never the name of a function here.
-_WHERE = re.compile(r"(?<=[\w\])])\s+where\b")
-
-
-_BINARY: dict[type[ast.operator], str] = {
-    ast.Add: "add",
-    ast.Sub: "sub",
-    ast.Mult: "mul",
-    ast.Div: "div",
-    ast.FloorDiv: "floordiv",
-    ast.Pow: "pow",
-}
-_COMPARE: dict[type[ast.cmpop], str] = {
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Turns `ast` nodes of one line into ours; `shift` is where the parsed text starts in it."""
-
-    line: Line
-    shift: int
-
-    def span(self, node: ast.expr) -> Span:
-        # A node may end on a later line only if the text had several; ours has one.
-        start, end = node.col_offset, node.end_col_offset or node.col_offset + 1
-        raw = self.line.text[self.shift :].encode(errors="replace")
-        return Span(
-            self.shift + len(raw[:start].decode(errors="ignore")),
-            self.shift + len(raw[:end].decode(errors="ignore")),
-        )
-
-    def fail(self, node: ast.expr, message: str, hint: str = "") -> CascadeError:
-        span = self.span(node)
-        return CascadeError(self.line.problem(message, span.start, span.end, hint))
-
-    def written(self, node: ast.expr) -> str:
-        """The text of a node as it was written, cut short if it is long."""
-        span = self.span(node)
-        text = self.line.text[span.start : span.end]
-        return text if len(text) <= 40 else text[:37] + "..."
-
-    def expression(self, node: ast.expr) -> Expr:
-        span = self.span(node)
-        match node:
-            case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-                if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
-                    raise self.fail(node, "this number is too large", "write inf for infinity")
-                return Number(value, span)
-            case ast.Name(id="inf"):
-                return Number(float("inf"), span)
-            case ast.Name(id=name):
-                return self.name(node, name, span)
-            case ast.Subscript(value=ast.Name(id=name)) if CAPITAL.match(name):
-                return Access(name, self.indices(node), span)
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return Apply("neg", (self.expression(operand),), span)
-            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-                return self.expression(operand)
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                return Apply(
-                    _BINARY[type(op)], (self.expression(left), self.expression(right)), span
-                )
-            case ast.Call(func=ast.Name(id=name)):
-                return self.call(node, name, span)
-            case ast.Call(func=ast.Subscript(value=ast.Name(id=name) as head)):
-                if name not in REDUCTIONS:
-                    hint = legal_words(name, REDUCTIONS, "known reductions")
-                    raise self.fail(head, f"unknown reduction '{name}'", hint)
-                raise self.fail(
-                    node,
-                    f"{name}[...] must enclose the whole right side",
-                    "give the inner reduction an Einsum of its own and use its name here",
-                )
-            case ast.Subscript(value=ast.Name(id=name) as head):
-                hint = "the name of a tensor starts with a capital: K[e,m]"
-                raise self.fail(head, f"'{name}' is no tensor", hint)
-            case ast.Subscript(value=ast.Subscript()):
-                hint = "write all indices of a tensor in one pair of brackets: K[e,m]"
-                raise self.fail(node, f"'{self.written(node)}' indexes a tensor twice", hint)
-            case ast.Compare():
-                hint = "a filter follows the expression: Z = A[k] where k < 3"
-                raise self.fail(node, "a comparison is legal in a filter only", hint)
-        raise self.fail(
-            node,
-            f"'{self.written(node)}' is not part of the language",
-            "legal: + - * / // **, accesses such as K[e,m], numbers, parameters, "
-            + ", ".join(FUNCTIONS),
-        )
-
-    def name(self, node: ast.expr, name: str, span: Span) -> Name:
-        if name in FUNCTIONS or name in REDUCTIONS:
-            hint = f"write {name}(...)" if name in FUNCTIONS else f"write {name}[m](...)"
-            raise self.fail(node, f"'{name}' is an operator and needs arguments", hint)
-        if not (VARIABLE.match(name) or CAPITAL.match(name) or PARAMETER.match(name)):
-            raise self.fail(
-                node,
-                f"'{name}' is no legal name",
-                "variables are one or two lower-case letters and at most one digit (m, m1), tensors"
-                " and ranks start with a capital, parameters have three or more lower-case letters",
-            )
-        return Name(name, span)
-
-    def indices(self, node: ast.Subscript) -> tuple[Expr, ...]:
-        items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        for item in items:
-            if isinstance(item, ast.Slice):
-                raise self.fail(item, "slices are not indices", "write one variable for each rank")
-        return tuple(self.expression(item) for item in items)
-
-    def call(self, node: ast.Call, name: str, span: Span) -> Expr:
-        if name not in FUNCTIONS:
-            if name in REDUCTIONS:
-                message = f"{name}(...) does not say what it reduces"
-                raise self.fail(node, message, f"write {name}[m](...) to reduce over m")
-            hint = legal_words(name, (*FUNCTIONS, *REDUCTIONS), "known functions")
-            raise self.fail(node.func, f"unknown function '{name}'", hint)
-        arity = OPERATORS[name].arity
-        hint = f"write {name}({', '.join('xyz'[:arity])})"
-        if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
-            raise self.fail(node, f"{name} takes plain arguments only", hint)
-        if len(node.args) != arity:
-            hint += f"; to reduce a rank write {name}[m](...)" if name in REDUCTIONS else ""
-            message = f"{name} takes {arity} argument{'s'[: arity > 1]}, not {len(node.args)}"
-            raise self.fail(node, message, hint)
-        return Apply(name, tuple(self.expression(a) for a in node.args), span)
-
-    def condition(self, node: ast.expr) -> Condition:
-        match node:
-            case ast.BoolOp(op=op, values=values):
-                word = "and" if isinstance(op, ast.And) else "or"
-                return Logic(word, tuple(self.condition(value) for value in values))
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return Logic("not", (self.condition(operand),))
-            case ast.Compare(left=left, ops=ops, comparators=rights):
-                if not all(type(op) in _COMPARE for op in ops):
-                    break_hint = "legal: " + " ".join(COMPARISONS)
-                    raise self.fail(node, "unknown comparison in a filter", break_hint)
-                sides = [self.expression(side) for side in (left, *rights)]
-                terms = tuple(
-                    Compare(_COMPARE[type(op)], sides[i], sides[i + 1]) for i, op in enumerate(ops)
-                )
-                return terms[0] if len(terms) == 1 else Logic("and", terms)
-        hint = "a filter compares: where m <= p; comparisons join with and, or, not"
-        raise self.fail(node, "a filter must be a comparison", hint)
-
-
-_EINSUM = "an Einsum reads: T[m,p] = expression, or T[p] = max[m](expression)"
-_TOO_DEEP = "this is nested too deeply", "give a part of it an Einsum of its own"
-
-
-def _tree(line: Line, start: int, end: int, mode: str, hint: str = _EINSUM) -> ast.AST:
-    """Parse characters start..end of a line, or point at Python's complaint."""
-    text = line.text[start:end]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(text, mode=mode)
-    except SyntaxError as error:
-        raise CascadeError(_complaint(line, start, end, error, hint)) from None
-    except (ValueError, RecursionError, MemoryError):
-        raise CascadeError(line.problem(_TOO_DEEP[0], start, end, _TOO_DEEP[1])) from None
-    level: list[ast.AST] = [tree]
-    for _ in range(MAX_DEPTH):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-        if not level:
-            return tree
-    raise CascadeError(line.problem(_TOO_DEEP[0], start, end, _TOO_DEEP[1]))
-
-
-def _complaint(line: Line, start: int, end: int, error: SyntaxError, hint: str) -> Problem:
-    """What is wrong with a line that Python's parser rejects, in the words of this language."""
-    text = line.text[start:end]
-    for word in re.finditer(r"[A-Za-z_]\w*", text):
-        # Python reads these as its own words, and complains about their neighbours.
-        if keyword.iskeyword(word[0]) and word[0] not in ("and", "or", "not"):
-            message = f"'{word[0]}' cannot be a name: the syntax is Python's, where it is a keyword"
-            renamed = f"take another name, such as {word[0][0].lower()} or {word[0][0].lower()}1"
-            return line.problem(message, start + word.start(), start + word.end(), renamed)
-    at = start + max(0, min((error.offset or 1) - 1, len(text) - 1))
-    reason = (error.msg or "invalid syntax").split(". ")[0]
-    if reason.startswith("Exceeds the limit"):
-        digits = re.search(r"\d{4000,}", text)
-        at = start + digits.start() if digits else at
-        return line.problem("this number is too large", at, at + 1, "write inf for infinity")
-    if "nested parentheses" in reason:
-        return line.problem(_TOO_DEEP[0], at, at + 1, _TOO_DEEP[1])
-    return line.problem(f"cannot read this line: {reason}", at, at + 1, hint)
-
-
-def _checked(line: Line, text: str) -> str:
-    """Return the text of a line unless it holds what Python's parser can't even take."""
-    # NUL, and halves of characters.
-    illegal = re.search("[\0\ud800-\udfff]", text)
-    if illegal:
-        at = illegal.start()
-        message = f"illegal character U+{ord(illegal[0]):04X}"
-        raise CascadeError(line.problem(message, at, at + 1, "write plain text"))
-    return text
+_BRACKET_OR_WHERE = re.compile(rf"[\[\]()]|\b{SELECT}\b")
+# What an operand ends with, as opposed to a word that another operand follows.
+_OPERAND = re.compile(r"(?<!\band)(?<!\bor)(?<!\bnot)(?<=[\w\])])\s*\Z")
 
 
 def parse_expression(text: str, file: str = "expression") -> Expr:
     """Parse arithmetic such as `max(QK + LM, RD) + 2*F`; raises CascadeError."""
     line = Line(text, file, 0)
-    tree = _tree(line, 0, len(_checked(line, text)), "eval")
+    tree = python_tree(line, 0, len(checked(line, text)), "eval")
     assert isinstance(tree, ast.Expression)
-    return _Reader(line, 0).expression(tree.body)
+    return Reader(line, 0).expression(tree.body)
 
 
 def parse_line(line: Line) -> Statement | Directive | None:
     """Parse one line; None if there is nothing on it. Raises CascadeError with one Problem."""
-    text = _checked(line, line.text.split("#", 1)[0].rstrip())
+    text = checked(line, line.text.split("#", 1)[0].rstrip())
     start = len(text) - len(text.lstrip())
     word = text[start:].split(" ", 1)[0]
     if not text.strip():
@@ -277,10 +60,10 @@ def _statement(line: Line, text: str, start: int) -> Statement:
     if re.match(r"where\b(?!\s*[=\[])", text[start:]):
         hint = "a filter stands behind its Einsum, in the same line: Z = A[k] where k < 3"
         raise CascadeError(line.problem("'where' without an Einsum", start, start + 5, hint))
-    found = _WHERE.search(text)
-    end = found.start() if found else len(text)
-    module = _tree(line, start, end, "exec")
-    reader = _Reader(line, start)
+    found = _find_filter(line, text)
+    end = len(text) if found is None else found
+    module = python_tree(line, start, end, "exec")
+    reader = Reader(line, start)
     body = module.body if isinstance(module, ast.Module) else []
     node = body[0] if len(body) == 1 else None
     if not isinstance(node, ast.Assign) or len(node.targets) != 1:
@@ -315,20 +98,36 @@ def _is_variable(expr: Expr) -> bool:
     return isinstance(expr, Name) and VARIABLE.match(expr.name) is not None
 
 
-def _filter(line: Line, text: str, found: re.Match[str] | None) -> Condition | None:
+def _find_filter(line: Line, text: str) -> int | None:
+    """Where the `where` of a filter starts, or None if the line has none."""
+    depth = 0
+    for token in _BRACKET_OR_WHERE.finditer(text):
+        if token[0] != SELECT:
+            depth += 1 if token[0] in "[(" else -1
+        elif _OPERAND.search(text[: token.start()]):
+            if depth <= 0:
+                return token.start()
+            message = "a filter stands behind the whole expression, outside its brackets"
+            hint = "write Z = sum[m](A[m]) where m < 3; inside brackets write where(m < 3, a, b)"
+            raise CascadeError(line.problem(message, token.start(), token.end(), hint))
+    return None
+
+
+def _filter(line: Line, text: str, found: int | None) -> Condition | None:
     if found is None:
         return None
-    start = found.end() + len(text[found.end() :]) - len(text[found.end() :].lstrip())
+    start = found + len(SELECT)
+    start += len(text[start:]) - len(text[start:].lstrip())
     hint = "a filter reads: where m <= p, or where m == p"
     if start >= len(text):
         raise CascadeError(line.problem("'where' without a condition", start - 5, start, hint))
-    tree = _tree(line, start, len(text), "eval", hint)
+    tree = python_tree(line, start, len(text), "eval", hint)
     assert isinstance(tree, ast.Expression)
-    return _Reader(line, start).condition(tree.body)
+    return Reader(line, start).condition(tree.body)
 
 
 _SHAPES = {
-    "rank": "rank M = M1*M0 (all capital)",
+    "rank": "rank M = M1*M0 or rank M = T + N (all capital)",
     "var": "var n, p in N (variables small, their rank capital)",
     "input": "input K[n,e], V[n,f]",
     "output": "output AV, SD (names only)",
@@ -370,10 +169,15 @@ def _directive(line: Line, kind: str, start: int, end: int) -> Directive:
             raise fail(f"'{kind}' defines one name")
         offset = start + len(left) + 1
         if kind == "rank":
-            parts = words(right, offset, "*", CAPITAL)
+            plus, times = right.find("+"), right.find("*")
+            if plus >= 0 and times >= 0:
+                at = offset + max(plus, times)
+                raise fail("a rank is either split (*) or concatenated (+)", at, 1)
+            parts = words(right, offset, "+" if plus >= 0 else "*", CAPITAL)
             if len(parts) < 2:
                 raise fail("a split has two parts or more", offset)
-            return Directive(kind, (*names, *parts), (), None, line=line)
+            own = "concat" if plus >= 0 else kind
+            return Directive(own, (*names, *parts), (), None, line=line)
         try:
             value = float(right)
         except ValueError:
@@ -390,9 +194,9 @@ def _directive(line: Line, kind: str, start: int, end: int) -> Directive:
     if kind == "output":
         return Directive(kind, tuple(words(text, start, ",", CAPITAL)), (), None, line=line)
     begin = start + len(text) - len(text.lstrip())
-    tree = _tree(line, begin, end, "eval", f"write: {_SHAPES[kind]}")
+    tree = python_tree(line, begin, end, "eval", f"write: {_SHAPES[kind]}")
     assert isinstance(tree, ast.Expression)
-    reader = _Reader(line, begin)
+    reader = Reader(line, begin)
     items = tree.body.elts if isinstance(tree.body, ast.Tuple) else [tree.body]
     inputs = []
     for item in items:

@@ -91,10 +91,14 @@ _ROWS = (
     Operator("mul", 2, _multiply, "*", 2),
     Operator("div", 2, _divide, "/", 2),
     Operator("floordiv", 2, _quiet(np.floor_divide), "//", 2),
+    # Both round down, so 0 <= x % y < y for every y > 0: -1 % 4 = 3 is a position from the end.
+    Operator("mod", 2, _quiet(np.mod), "%", 2),
     Operator("neg", 1, np.negative, "-", 3),
     Operator("pow", 2, _quiet(np.power), "**", 4),
     Operator("min", 2, np.minimum),
     Operator("max", 2, np.maximum),
+    # clamp(x, low, high); high wins where the bounds cross.
+    Operator("clamp", 3, lambda x, low, high: np.minimum(np.maximum(x, low), high)),
     Operator("exp", 1, _quiet(np.exp)),
     Operator("log", 1, _quiet(np.log)),
     Operator("sqrt", 1, _quiet(np.sqrt)),

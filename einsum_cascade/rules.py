@@ -21,6 +21,7 @@ from einsum_cascade.expressions import (
     Line,
     Name,
     Number,
+    Select,
     Span,
     Statement,
     to_text,
@@ -30,6 +31,8 @@ from einsum_cascade.operators import REDUCTIONS
 
 # The largest integer in an index: coordinates beyond it overflow the shape of an array.
 MAX_INDEX = 2**31
+# Operators that give whole numbers for whole numbers.
+WHOLE = ("add", "sub", "mul", "floordiv", "mod", "neg", "min", "max", "clamp")
 
 
 @dataclass(slots=True)
@@ -105,7 +108,7 @@ def rule_left_side(draft: Draft) -> Iterator[Problem]:
 
 
 def rule_index(draft: Draft) -> Iterator[Problem]:
-    """An index is arithmetic (+ - * //) over variables, shapes, integers and accesses."""
+    """An index is whole-numbered arithmetic over variables, shapes, integers and accesses."""
     for einsum in draft.einsums:
         for read in (einsum.target, *einsum.reads):
             for index in read.indices:
@@ -113,15 +116,14 @@ def rule_index(draft: Draft) -> Iterator[Problem]:
                     number = isinstance(node, Number) and not (
                         isinstance(node.value, int) and node.value <= MAX_INDEX
                     )
-                    operator = isinstance(node, Apply) and node.operator not in (
-                        "add",
-                        "sub",
-                        "mul",
-                        "floordiv",
-                        "neg",
+                    operator = isinstance(node, Select) or (
+                        isinstance(node, Apply) and node.operator not in WHOLE
                     )
                     name = isinstance(node, Name) and PARAMETER.match(node.name)
-                    hint = "an index is whole-numbered: variables, shapes, integers, + - * //"
+                    hint = (
+                        "an index is whole-numbered: variables, shapes, integers, "
+                        "+ - * // % min max clamp"
+                    )
                     if name:
                         hint += "; a variable has one or two letters and at most one digit"
                     elif isinstance(node, Number) and node.value > MAX_INDEX:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from einsum_cascade.errors import CascadeError
+from einsum_cascade.expression_reader import MAX_DEPTH
 from einsum_cascade.expressions import (
     Access,
     Apply,
@@ -14,13 +15,14 @@ from einsum_cascade.expressions import (
     Logic,
     Name,
     Number,
+    Select,
     Statement,
     accesses,
     rewrite,
     to_text,
     walk,
 )
-from einsum_cascade.language import MAX_DEPTH, parse_expression, parse_line
+from einsum_cascade.language import parse_expression, parse_line
 from einsum_cascade.operators import FUNCTIONS, OPERATORS
 
 M, N, P = Name("m"), Name("n"), Name("p")
@@ -83,7 +85,11 @@ def _trees():
             lambda row: st.tuples(*[inner] * row.arity).map(lambda a: Apply(row.name, a))
         )
         reads = st.lists(inner, min_size=1, max_size=3).map(lambda i: Access("T_1", tuple(i)))
-        return st.one_of(calls, reads)
+        one = st.builds(Compare, st.sampled_from(["<", "==", "!="]), inner, inner)
+        two = st.builds(Logic, st.sampled_from(["and", "or"]), st.tuples(one, one))
+        opposite = st.builds(Logic, st.just("not"), st.tuples(st.one_of(one, two)))
+        choices = st.builds(Select, st.one_of(one, two, opposite), inner, inner)
+        return st.one_of(calls, reads, choices)
 
     return st.recursive(st.one_of(numbers, names), grow, max_leaves=25)
 
