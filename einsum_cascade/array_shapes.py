@@ -123,7 +123,32 @@ def _rank_sizes(
             raise CascadeError(f"the size of rank {rank} is a positive integer, not {size!r}")
         if found.get(rank, size) != size:
             raise CascadeError(f"rank {rank} is {found[rank]} in {seen[rank]}, not {size}")
+    _join({**found, **sizes}, cascade)
     return found
+
+
+def _join(found: dict[str, int], cascade: Cascade) -> None:
+    """Fill in sizes of concatenated ranks and their parts; CascadeError if they don't add up."""
+    grown = True
+    while grown:
+        grown = False
+        for whole, parts in cascade.concatenations:
+            missing = [rank for rank in (whole, *parts) if rank not in found]
+            if len(missing) > 1:
+                continue
+            total = sum(found[part] for part in parts if part in found)
+            shown = " + ".join(f"{part}={found[part]}" for part in parts if part in found)
+            if missing == [whole]:
+                found[whole] = total
+            elif missing and total <= found[whole]:
+                found[missing[0]] = found[whole] - total
+            elif missing:
+                raise CascadeError(
+                    f"{shown} leaves nothing for {missing[0]} of {whole}={found[whole]}"
+                )
+            elif total != found[whole]:
+                raise CascadeError(f"rank {whole} is {found[whole]}, but {shown} is {total}")
+            grown = grown or bool(missing)
 
 
 def extents_of(
@@ -150,9 +175,12 @@ def extents_of(
                 raise CascadeError(f"{tiles} do not cover {whole}={found[whole]}")
         elif len(known) == len(parts):
             found[whole] = math.prod(found[part] for part in parts)
+    _join(found, cascade)
     for rank in cascade.ranks:
         if rank not in found and rank in defaults:
             found[rank] = defaults[rank]
+            # What follows from a default is no longer open to another one.
+            _join(found, cascade)
     used = {rank for _, rank in cascade.variables}
     missing = sorted(rank for rank in used if rank not in found)
     if missing:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from einsum_cascade.errors import CascadeError, Source
 from einsum_cascade.expressions import (
+    CAPITAL,
     VARIABLE,
     Access,
     Apply,
@@ -126,6 +127,8 @@ class Cascade:
     # Rank of every index variable in use, and the parts of every split rank, outermost first.
     variables: tuple[tuple[str, str], ...]
     splits: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    # The parts of every concatenated rank, from its first coordinate on: rank M = T + N.
+    concatenations: tuple[tuple[str, tuple[str, ...]], ...] = ()
     # Parameters in order of use; None: a symbol in analysis, an argument of evaluate.
     parameters: tuple[tuple[str, float | None], ...] = ()
     # Sizes to use for ranks that nothing else determines.
@@ -138,10 +141,10 @@ class Cascade:
 
     @property
     def ranks(self) -> tuple[str, ...]:
-        """Every rank: those of variables by the variable's name, then whole ranks of splits."""
+        """Every rank: those of variables by the variable's name, then wholes of several parts."""
         names = [rank for _, rank in self.variables]
         names += [dim.rank for tensor in self.tensors for dim in tensor.dims if dim.rank]
-        for whole, parts in self.splits:
+        for whole, parts in (*self.splits, *self.concatenations):
             names += [*parts, whole]
         return tuple(dict.fromkeys(names))
 
@@ -171,6 +174,10 @@ class Cascade:
         """Return the rank of which this is a part, or the rank itself."""
         return next((whole for whole, parts in self.splits if rank in parts), rank)
 
+    def concatenated(self, rank: str) -> tuple[str, ...]:
+        """Return the parts that make up a concatenated rank in order; none for any other rank."""
+        return dict(self.concatenations).get(rank, ())
+
     def defining(self, tensor: str) -> tuple[Einsum, ...]:
         """The Einsums that define a tensor; none for an input."""
         return tuple(einsum for einsum in self.einsums if einsum.name == tensor)
@@ -178,9 +185,13 @@ class Cascade:
     def __str__(self) -> str:
         """Print the text that parses to this cascade."""
         lines = [f"rank {whole} = {'*'.join(parts)}" for whole, parts in self.splits]
+        lines += [f"rank {whole} = {' + '.join(parts)}" for whole, parts in self.concatenations]
+        indices = [index for access in self.declared_inputs for index in access.indices]
+        used = {v for einsum in self.einsums for v in einsum.variables}
+        used.update(v for index in indices for v in variables_in(index))
         by_rank: dict[str, list[str]] = {}
         for variable, rank in self.variables:
-            if variable.upper() != rank:
+            if variable.upper() != rank or variable not in used:
                 by_rank.setdefault(rank, []).append(variable)
         lines += [f"var {', '.join(names)} in {rank}" for rank, names in by_rank.items()]
         if self.declared_inputs:
@@ -221,13 +232,15 @@ class Affine:
     """An index as variables with coefficients plus an offset: `p1*P0 + w - W//2`.
 
     Coefficients and the offset are expressions over shapes; `step` is the offset where it is an
-    integer, else None. `is_gather` marks an index that reads a tensor.
+    integer, else None. `is_gather` marks an index that reads a tensor. `offset` names the shapes
+    before the variable where the index is shapes plus one variable: `T+N+x` starts behind T and N.
     """
 
     variables: tuple[str, ...]
     step: int | None
     is_plain: bool
     is_gather: bool
+    offset: tuple[str, ...] = ()
 
 
 def affine(index: Expr) -> Affine:
@@ -247,7 +260,48 @@ def affine(index: Expr) -> Affine:
             VARIABLE.match(v)
         ):
             return Affine(names, c, True, False)
+        case Apply(operator="add", arguments=(before, Name(name=v))) if VARIABLE.match(v):
+            return Affine(names, None, False, gather, _shapes(before))
     return Affine(names, None, False, gather)
+
+
+def _shapes(expr: Expr) -> tuple[str, ...]:
+    """The shapes of a sum of shapes, in order; none if it is anything else."""
+    match expr:
+        case Name(name=name) if CAPITAL.match(name):
+            return (name,)
+        case Apply(operator="add", arguments=(left, Name(name=name))) if CAPITAL.match(name):
+            before = _shapes(left)
+            return (*before, name) if before else ()
+    return ()
+
+
+def part_at(index: Affine, parts: tuple[str, ...], ranks: Mapping[str, str]) -> str | None:
+    """Say which part of a concatenated rank an index addresses, starting at its `offset`.
+
+    Args:
+        index: an index in the place of the concatenated rank.
+        parts: the parts of that rank, in order; none for any other rank.
+        ranks: rank of every variable.
+
+    Returns:
+        With M = T + N: T for `t`, N for `T+n`; None for what addresses no one part, such as `m`.
+    """
+    if len(index.variables) != 1 or not (index.offset or (index.is_plain and index.step == 0)):
+        return None
+    before, rank = len(index.offset), ranks[index.variables[0]]
+    found = parts[: before + 1] == (*index.offset, rank)
+    return rank if found else None
+
+
+def in_different_parts(a: Affine, b: Affine, ranks: Mapping[str, str]) -> bool:
+    """True if one of two indices starts where the other ends: `t` and `T+n`, `T+n` and `T+N+x`."""
+    for low, high in ((a, b), (b, a)):
+        if low.offset or (low.is_plain and low.step == 0):
+            end = (*low.offset, ranks.get(low.variables[0], low.variables[0].upper()))
+            if high.offset[: len(end)] == end:
+                return True
+    return False
 
 
 def variables_in(expr: Expr | Condition) -> tuple[str, ...]:

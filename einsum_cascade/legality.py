@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from einsum_cascade.cascade import Cascade, Dim, Einsum, Tensor, affine, is_product, variables_in
+from einsum_cascade.cascade import (
+    Affine,
+    Cascade,
+    Dim,
+    Einsum,
+    Tensor,
+    affine,
+    is_product,
+    part_at,
+    variables_in,
+)
 from einsum_cascade.errors import CascadeError, Problem, Source
 from einsum_cascade.expressions import (
     PARAMETER,
@@ -30,6 +40,25 @@ from einsum_cascade.rules import RULES, Draft, nodes, problem_at, rule_arity
 
 def _declare(draft: Draft) -> Iterator[Problem]:
     """Take in rank, var and param directives."""
+    yield from _declare_ranks(draft)
+    for directive in draft.of("var"):
+        rank = directive.names[-1]
+        for name in directive.names[:-1]:
+            if draft.ranks.get(name.name, rank.name) != rank.name:
+                yield problem_at(
+                    directive.line,
+                    name.span,
+                    f"variable {name.name} already ranges over {draft.ranks[name.name]}",
+                    f"a variable has one rank; name another one: var n, p in {rank.name}",
+                )
+            if VARIABLE.match(name.name):
+                draft.ranks[name.name] = rank.name
+    for directive in draft.of("param"):
+        draft.parameters[directive.names[0].name] = directive.value
+
+
+def _declare_ranks(draft: Draft) -> Iterator[Problem]:
+    """Take in the splits and concatenations of ranks."""
     parts: dict[str, str] = {}
     for directive in draft.of("rank"):
         whole, *split = directive.names
@@ -50,20 +79,30 @@ def _declare(draft: Draft) -> Iterator[Problem]:
                 "write one line with all parts: rank M = M2*M1*M0",
             )
         draft.splits[whole.name] = tuple(name.name for name in split)
-    for directive in draft.of("var"):
-        rank = directive.names[-1]
-        for name in directive.names[:-1]:
-            if draft.ranks.get(name.name, rank.name) != rank.name:
-                yield problem_at(
-                    directive.line,
-                    name.span,
-                    f"variable {name.name} already ranges over {draft.ranks[name.name]}",
-                    f"a variable has one rank; name another one: var n, p in {rank.name}",
-                )
-            if VARIABLE.match(name.name):
-                draft.ranks[name.name] = rank.name
-    for directive in draft.of("param"):
-        draft.parameters[directive.names[0].name] = directive.value
+    concatenations = list(draft.of("concat"))
+    split_ranks = {*parts, *draft.splits}
+    wholes = [directive.names[0].name for directive in concatenations]
+    for i, directive in enumerate(concatenations):
+        whole, *joined = directive.names
+        names = [name.name for name in directive.names]
+        for j, name in enumerate(directive.names):
+            message = ""
+            if name.name in split_ranks:
+                message = f"rank {name.name} is both split and concatenated"
+                hint = "a concatenated rank and its parts are not split; leave out one of the lines"
+            elif j == 0 and name.name in wholes[:i]:
+                message = f"rank {name.name} is concatenated twice"
+                hint = "write one line with all parts: rank M = T + N + X"
+            elif name.name in names[:j]:
+                message = f"rank {name.name} is already a part of {whole.name}"
+                hint = "every part has its own name: rank M = T + N"
+            elif j and name.name in wholes:
+                message = f"rank {name.name} is concatenated itself"
+                hint = "write one line with all parts: rank M = T + N + X"
+            if message:
+                yield problem_at(directive.line, name.span, message, hint)
+                break
+        draft.concatenations[whole.name] = tuple(name.name for name in joined)
 
 
 def _resolve(draft: Draft) -> None:
@@ -110,7 +149,7 @@ def _dims(draft: Draft, access: Access) -> list[Dim]:
     for index in access.indices:
         form = affine(index)
         known = form.is_plain and form.step is not None
-        rank = draft.ranks[form.variables[0]] if known else None
+        rank = draft.ranks[form.variables[0]] if known else _concatenated_by(draft, form)
         # RM[M1,..] = sets the coordinate behind the rank, as RM[m1+1,..] = does.
         if isinstance(index, Name) and index.name in draft.ranks.values():
             found.append(Dim(index.name, 1))
@@ -119,9 +158,26 @@ def _dims(draft: Draft, access: Access) -> list[Dim]:
     return found
 
 
+def _concatenated_by(draft: Draft, form: Affine) -> str | None:
+    """The concatenated rank into which an index has an offset, if need be a wrong one."""
+    if not form.offset:
+        return None
+    named = {*form.offset, draft.ranks[form.variables[0]]}
+    wholes = draft.concatenations.items()
+    right = (whole for whole, parts in wholes if part_at(form, parts, draft.ranks))
+    return next(right, next((whole for whole, parts in wholes if named & {*parts}), None))
+
+
+def _joined(draft: Draft, ranks: set[str]) -> str | None:
+    """The concatenated rank of which all these ranks are parts, or which is among them."""
+    wholes = draft.concatenations.items()
+    return next((whole for whole, parts in wholes if ranks <= {whole, *parts}), None)
+
+
 def _find_dims(draft: Draft) -> None:
     """Fix the ranks of every tensor: by its definitions, its declaration, or its first reads."""
     shown: dict[str, list[list[Dim]]] = {}
+    declared = {access.tensor for d in draft.of("input") for access in d.accesses}
     for directive in draft.of("input"):
         for access in directive.accesses:
             for index in access.indices:
@@ -143,6 +199,9 @@ def _find_dims(draft: Draft) -> None:
                 continue
             for i, dim in enumerate(form):
                 rank = merged[i].rank or dim.rank
+                if rank and dim.rank and rank != dim.rank and name not in declared:
+                    # Pieces of a tensor, or reads of parts of an input.
+                    rank = _joined(draft, {rank, dim.rank}) or rank
                 merged[i] = Dim(rank, max(merged[i].extra, dim.extra))
         draft.dims[name] = merged
 
@@ -231,6 +290,7 @@ def _finish(
         tuple(tensors),
         tuple(sorted(draft.ranks.items())),
         tuple(draft.splits.items()),
+        tuple(draft.concatenations.items()),
         tuple(draft.parameters.items()),
         tuple(sizes.items()),
         tuple(access for d in draft.of("input") for access in d.accesses),

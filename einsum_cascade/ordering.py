@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from einsum_cascade.cascade import Affine, Einsum, affine
+from einsum_cascade.cascade import Affine, Einsum, affine, in_different_parts
 from einsum_cascade.errors import CascadeError
 
 
@@ -98,6 +98,8 @@ def _distances(
                 if left.step is not None and right.step is not None and left.step != right.step:
                     meets = False
                 continue
+            if in_different_parts(left, right, ranks):
+                meets = False
             # A variable plus 1 is never 0, on either side.
             if not left.variables and right.is_plain and _below(left, right):
                 meets = False

@@ -7,14 +7,23 @@ may rely on earlier ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
-from einsum_cascade.cascade import Dim, Einsum, affine, variables_in
+from einsum_cascade.cascade import (
+    Dim,
+    Einsum,
+    affine,
+    in_different_parts,
+    part_at,
+    variables_in,
+)
 from einsum_cascade.errors import Problem, legal_words
 from einsum_cascade.expressions import (
     CAPITAL,
     PARAMETER,
+    Access,
     Apply,
     Directive,
     Expr,
@@ -43,6 +52,7 @@ class Draft:
     directives: list[Directive]
     ranks: dict[str, str] = field(default_factory=dict)  # variable -> rank
     splits: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    concatenations: dict[str, tuple[str, ...]] = field(default_factory=dict)
     parameters: dict[str, float | None] = field(default_factory=dict)
     einsums: list[Einsum] = field(default_factory=list)
     dims: dict[str, list[Dim]] = field(default_factory=dict)
@@ -61,10 +71,11 @@ class Draft:
 
     @property
     def all_ranks(self) -> tuple[str, ...]:
-        """Every rank that a variable, a tensor or a split names."""
+        """Every rank that a variable, a tensor, a split or a concatenation names."""
         names = [dim.rank for dims in self.dims.values() for dim in dims if dim.rank]
-        split = [name for whole, parts in self.splits.items() for name in (*parts, whole)]
-        return tuple(dict.fromkeys([*self.ranks.values(), *names, *split]))
+        several = (*self.splits.items(), *self.concatenations.items())
+        declared = [name for whole, parts in several for name in (*parts, whole)]
+        return tuple(dict.fromkeys([*self.ranks.values(), *names, *declared]))
 
 
 def problem_at(line: Line, span: Span, message: str, hint: str = "") -> Problem:
@@ -81,12 +92,16 @@ def nodes(einsum: Einsum) -> Iterator[Expr]:
 
 
 def rule_left_side(draft: Draft) -> Iterator[Problem]:
-    """Left indices are variables, variables plus an integer, or fixed coordinates."""
+    """Left indices are variables, variables plus an integer or an offset, or coordinates."""
     for einsum in draft.einsums:
         seen: set[str] = set()
-        for index in einsum.target.indices:
+        # The number of indices is not checked yet.
+        dims = [dim.rank for dim in draft.dims[einsum.name]] + [None] * len(einsum.target.indices)
+        for index, rank in zip(einsum.target.indices, dims, strict=False):
             form = affine(index)
-            fixed = isinstance(index, Name) or form.step is not None
+            # Whether it is the right offset is for rule_ranks to say.
+            offset = form.offset and rank in draft.concatenations
+            fixed = isinstance(index, Name) or form.step is not None or offset
             span = index.span
             if not (form.is_plain or fixed) or (form.step or 0) < 0:
                 yield problem_at(
@@ -94,7 +109,7 @@ def rule_left_side(draft: Draft) -> Iterator[Problem]:
                     span,
                     f"'{to_text(index)}' is no legal index on the left side",
                     "legal: a variable (m), a variable plus an integer (m+1), a coordinate (0), "
-                    "a shape (M)",
+                    "a shape (M), an offset into a concatenated rank (T+n with rank M = T + N)",
                 )
             for variable in form.variables:
                 if variable in seen:
@@ -165,7 +180,13 @@ def rule_ranks(draft: Draft) -> Iterator[Problem]:
             dims = draft.dims[read.tensor]
             for dim, index in zip(dims, read.indices, strict=False):
                 form = affine(index)
-                if not form.is_plain or dim.rank is None:
+                if dim.rank is None:
+                    continue
+                if _is_misplaced(draft, index, dim.rank):
+                    yield _wrong_offset(draft, einsum, read, index, dim.rank)
+                    continue
+                parts = draft.concatenations.get(dim.rank, ())
+                if not form.is_plain or part_at(form, parts, draft.ranks):
                     continue
                 variable = form.variables[0]
                 if draft.ranks[variable] != dim.rank:
@@ -179,6 +200,32 @@ def rule_ranks(draft: Draft) -> Iterator[Problem]:
                         f"did you mean '{known[0] if known else dim.rank.lower()}'? (two variables"
                         f" share a rank with: var {variable} in {dim.rank})",
                     )
+
+
+def _is_misplaced(draft: Draft, index: Expr, rank: str | None) -> bool:
+    """True if an index means a part of a concatenated rank, but doesn't start where that does."""
+    form, parts = affine(index), draft.concatenations.get(rank or "", ())
+    if not parts or part_at(form, parts, draft.ranks):
+        return False
+    return bool(form.offset) or (form.is_plain and draft.ranks[form.variables[0]] in parts)
+
+
+def _wrong_offset(draft: Draft, einsum: Einsum, read: Access, index: Expr, whole: str) -> Problem:
+    """Say where the part that an index means starts in a concatenated rank."""
+    form = affine(index)
+    parts, rank = draft.concatenations[whole], draft.ranks[form.variables[0]]
+    made = f"{whole} = {' + '.join(parts)}"
+    if rank in parts:
+        before = parts[: parts.index(rank)]
+        start = "+".join(before)
+        reason = f"in {made}, part {rank} starts at {start or 0}"
+        hint = f"write {'+'.join([*before, form.variables[0]])}"
+    else:
+        reason = f"{rank} is no part of {made}"
+        firsts = ["+".join([*parts[:i], part.lower()]) for i, part in enumerate(parts)]
+        hint = f"the parts of {whole} are written {', '.join(firsts)}"
+    message = f"wrong offset '{to_text(index)}' in {read}: {reason}"
+    return problem_at(einsum.line, index.span, message, hint)
 
 
 def rule_names(draft: Draft) -> Iterator[Problem]:
@@ -244,6 +291,7 @@ def rule_broadcast(draft: Draft) -> Iterator[Problem]:
         dim.rank for name, dims in draft.dims.items() if name not in draft.defined for dim in dims
     }
     parts = {part for split in draft.splits.values() for part in split}
+    parts |= {r for whole, joined in draft.concatenations.items() for r in (whole, *joined)}
     for einsum in draft.einsums:
         if einsum.op is not None and REDUCTIONS[einsum.op].selects:
             continue
@@ -267,24 +315,34 @@ def rule_broadcast(draft: Draft) -> Iterator[Problem]:
 
 def rule_definitions(draft: Draft) -> Iterator[Problem]:
     """Several definitions of a tensor must not set the same element."""
-    for name, einsums in draft.defined.items():
+    for name, found in draft.defined.items():
+        # A misplaced piece overlaps with others because it is misplaced.
+        ranks = [dim.rank for dim in draft.dims[name]]
+        einsums = [
+            einsum
+            for einsum in found
+            if not any(map(partial(_is_misplaced, draft), einsum.target.indices, ranks))
+        ]
         for i, second in enumerate(einsums):
             for first in einsums[:i]:
                 if len(first.target.indices) != len(second.target.indices):
                     continue
                 pairs = zip(first.target.indices, second.target.indices, strict=True)
-                if not any(_apart(a, b) for a, b in pairs):
+                if not any(_apart(a, b, draft.ranks) for a, b in pairs):
                     yield problem_at(
                         second.line,
                         second.target.span,
                         f"{name} is already defined in line {first.line.number}",
-                        "several definitions need disjoint left sides: RM[0,p] and RM[m1+1,p]",
+                        "several definitions need disjoint left sides: RM[0,p] and RM[m1+1,p], "
+                        "or L[t,p] and L[T+n,p] with rank M = T + N",
                     )
 
 
-def _apart(a: Expr, b: Expr) -> bool:
+def _apart(a: Expr, b: Expr, ranks: Mapping[str, str]) -> bool:
     """True if two left indices can never be the same coordinate."""
     left, right = affine(a), affine(b)
+    if in_different_parts(left, right, ranks):
+        return True
     if not left.variables and not right.variables:
         return to_text(a) != to_text(b)
     for fixed, moving in ((left, right), (right, left)):
@@ -326,14 +384,14 @@ def rule_directives(draft: Draft) -> Iterator[Problem]:
             if name.name not in draft.defined:
                 hint = legal_words(name.name, draft.defined, "defined tensors")
                 yield problem_at(directive.line, name.span, f"{name.name} is never defined", hint)
-    for directive in draft.of("rank"):
+    for directive in (*draft.of("rank"), *draft.of("concat")):
         for name in directive.names[1:]:
             if name.name not in draft.ranks.values():
                 siblings = {part.name for part in directive.names}
                 others = [rank for rank in draft.ranks.values() if rank not in siblings]
                 hint = legal_words(name.name, others, "other ranks in use")
                 if not others:
-                    hint = f"use the variable {name.name.lower()}, or leave out the split"
+                    hint = f"use the variable {name.name.lower()}, or leave out this line"
                 yield problem_at(
                     directive.line, name.span, f"no index ranges over {name.name}", hint
                 )
