@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from einsum_cascade.cascade import Cascade, Workload
     from einsum_cascade.catalog import load, names, workload
+    from einsum_cascade.derivation.pipeline import Derivation, derive
     from einsum_cascade.errors import CascadeError, Problem, Source
     from einsum_cascade.interpreter import evaluate
     from einsum_cascade.legality import parse
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 _HOME = {
     "Cascade": "cascade",
     "CascadeError": "errors",
+    "Derivation": "derivation.pipeline",
     "PassReport": "pass_analysis",
     "Problem": "errors",
     "Source": "errors",
     "Workload": "cascade",
+    "derive": "derivation.pipeline",
     "evaluate": "interpreter",
     "load": "catalog",
     "names": "catalog",
@@ -34,10 +37,12 @@ __version__ = "0.1.0"
 __all__ = [
     "Cascade",
     "CascadeError",
+    "Derivation",
     "PassReport",
     "Problem",
     "Source",
     "Workload",
+    "derive",
     "evaluate",
     "load",
     "names",

@@ -1,0 +1,172 @@
+"""Writing the derived cascade: running reductions as recurrences, everything else as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from einsum_cascade.cascade import Einsum
+from einsum_cascade.derivation.fiber import Fiber, ordered
+from einsum_cascade.derivation.layout import Layout, stays_whole
+from einsum_cascade.derivation.presence import joined, substituted
+from einsum_cascade.derivation.recurrence import write_recurrence
+from einsum_cascade.derivation.sheet import (
+    Sheet,
+    Text,
+    expression,
+    reference_value,
+    result_of,
+    take_name,
+)
+from einsum_cascade.derivation.staging import Staged, Staging
+from einsum_cascade.expressions import (
+    Access,
+    Expr,
+    Name,
+    rewrite,
+    rewrite_condition,
+)
+
+
+def emit(fiber: Fiber, staging: Staging, layout: Layout) -> tuple[Text, ...]:
+    """Write the Einsums of the new cascade, dead ones removed."""
+    cascade = fiber.cascade
+    running = _running(staging)
+    used = {*(tensor.name for tensor in cascade.tensors), *cascade.ranks, *layout.parts}
+    states = {
+        one.einsum.name: _state_names(one, used)
+        for one in staging.staged
+        if one.einsum.name in running
+    }
+    followed = {a.tensor for one in staging.staged for a in one.followed(staging.algebra)}
+    kept_at = {
+        one.einsum.name: take_name(used, f"F{one.einsum.name}")
+        for one in staging.staged
+        if layout.reference != "prefix"
+        and one.einsum.op == "max"
+        and one.separation is None
+        and one.einsum.name in followed
+    }
+    sheet = Sheet(fiber, staging, layout, states, kept_at, used)
+    staged = {one.einsum.name: one for one in staging.staged}
+    for einsum in ordered(cascade):
+        one = staged.get(einsum.name)
+        if one is not None and einsum.name in running:
+            write_recurrence(sheet, one)
+        elif one is not None and one.separation is not None:
+            _hoisted(sheet, one)
+        else:
+            _unchanged(sheet, einsum)
+    lines = [_changed(line, lambda node: _final(sheet, node)) for line in sheet.lines]
+    return _named(sheet, _alive(lines, cascade.outputs))
+
+
+def _running(staging: Staging) -> frozenset[str]:
+    """Reductions that become recurrences: those that follow others, and those followed."""
+    found: set[str] = set()
+    for one in staging.staged:
+        followed = one.followed(staging.algebra)
+        if followed:
+            found |= {one.einsum.name, *(read.tensor for read in followed)}
+    return frozenset(found)
+
+
+def _state_names(one: Staged, used: set[str]) -> tuple[str, ...]:
+    count = len(one.separation.basis) if one.separation else 1
+    suffixes = [""] if count == 1 else [str(j) for j in range(count)]
+    return tuple(take_name(used, f"R{one.einsum.name}{suffix}") for suffix in suffixes)
+
+
+def _hoisted(sheet: Sheet, one: Staged) -> None:
+    """A reduction that only loses a factor: the rest is reduced, the factor comes after."""
+    assert one.separation is not None
+    einsum = one.einsum
+    rest = expression(sheet, one.separation.rest, sheet.layout.place)
+    unscaled = Access(sheet.name(f"U{einsum.name}"), einsum.target.indices)
+    where = tuple(sheet.layout.place_condition(c) for c in one.conditions)
+    filtered = joined(where) if where else None
+    sheet.lines.append(Text(unscaled, einsum.op, _over(sheet, einsum), rest, filtered))
+    sheet.write(einsum.target, result_of(sheet, one, [unscaled], lambda leaf: leaf))
+
+
+def _over(sheet: Sheet, einsum: Einsum) -> tuple[str, ...]:
+    """The reduced variables of an Einsum in the new variables."""
+    names: list[str] = []
+    for variable in einsum.over:
+        names += sheet.layout.all if variable == sheet.fiber.variable else [variable]
+    return tuple(names)
+
+
+def _unchanged(sheet: Sheet, einsum: Einsum) -> None:
+    """An Einsum as it was, in the new variables; a map between reductions in two versions."""
+    layout = sheet.layout
+    if stays_whole(layout, sheet.fiber.cascade, einsum.name):
+        sheet.lines.append(Text(einsum.target, einsum.op, einsum.over, einsum.map, einsum.where))
+        return
+    target = layout.place(einsum.target)
+    assert isinstance(target, Access)
+    where = layout.place_condition(einsum.where) if einsum.where is not None else None
+    over = _over(sheet, einsum)
+    sheet.lines.append(Text(target, einsum.op, over, layout.place(einsum.map), where))
+    if sheet.fiber.is_inlined(einsum.name) and sheet.fiber.carries(einsum.target):
+        _fold(sheet, einsum, target)
+
+
+def _fold(sheet: Sheet, einsum: Einsum, target: Access) -> None:
+    """Write a map as reductions see it while they run, if all it depends on is running."""
+    inlined, conditions = sheet.fiber.inlined(einsum.map)
+    running, behind = sheet.fiber.running(einsum, inlined)
+    sweeps = {sheet.staged(read.tensor).sweep for read in running}
+    is_running = running and all(read.tensor in sheet.states for read in running)
+    term = sheet.algebra.term(inlined)
+    # Products are taken apart by hoisting; they would not be found again.
+    if behind or conditions or einsum.where or not is_running or len(sweeps) > 1 or term.is_Mul:
+        return
+
+    def change(leaf: Access | Name) -> Expr:
+        if leaf in running and isinstance(leaf, Access):
+            return reference_value(sheet, leaf, sheet.after)
+        return sheet.layout.place(leaf)
+
+    name = sheet.name(f"R{einsum.name}")
+    sheet.originals[name] = einsum.name
+    access = Access(name, target.indices)
+    sheet.write(access, expression(sheet, term, change))
+    sheet.folded.append((term, access))
+
+
+def _final(sheet: Sheet, node: Expr) -> Expr:
+    """Read a result where it has ended up."""
+    if not isinstance(node, Access) or node.tensor not in sheet.finals:
+        return node
+    (einsum,) = sheet.fiber.cascade.defining(node.tensor)
+    return substituted(sheet.finals[node.tensor], dict(zip(einsum.left, node.indices, strict=True)))
+
+
+def _alive(lines: list[Text], outputs: tuple[str, ...]) -> list[Text]:
+    """What the outputs need."""
+    needed = set(outputs)
+    while True:
+        more = {r.tensor for line in lines if line.target.tensor in needed for r in line.reads}
+        if more <= needed:
+            return [line for line in lines if line.target.tensor in needed]
+        needed |= more
+
+
+def _named(sheet: Sheet, lines: list[Text]) -> tuple[Text, ...]:
+    """Give running versions of maps their old names where those are free again."""
+    alive = {line.target.tensor for line in lines}
+    names = {new: old for new, old in sheet.originals.items() if old not in alive}
+
+    def one(node: Expr) -> Expr:
+        if isinstance(node, Access) and node.tensor in names:
+            return Access(names[node.tensor], node.indices)
+        return node
+
+    return tuple(_changed(line, one) for line in lines)
+
+
+def _changed(line: Text, change: Callable[[Expr], Expr]) -> Text:
+    target = rewrite(line.target, change)
+    assert isinstance(target, Access)
+    where = rewrite_condition(line.where, change) if line.where is not None else None
+    return Text(target, line.op, line.over, rewrite(line.map, change), where)

@@ -1,0 +1,127 @@
+"""At which points of an expression nothing is empty, as conditions of the language.
+
+Points that read outside a tensor, or an element that a filter left empty, are skipped by
+reductions. A rewrite that drops a read, or that steps through points one by one, has to say which
+points count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from einsum_cascade.cascade import Cascade, affine, variables_in
+from einsum_cascade.expressions import (
+    Access,
+    Apply,
+    Compare,
+    Condition,
+    Expr,
+    Logic,
+    Name,
+    Number,
+    Select,
+    accesses,
+    rewrite,
+    rewrite_condition,
+)
+
+
+def presence(cascade: Cascade, expr: Expr) -> tuple[Condition, ...] | None:
+    """Conditions under which no read of an expression is empty; None if they can't be written."""
+    found: list[Condition] = []
+    for read in _certain(expr):
+        conditions = _of_read(cascade, read)
+        if conditions is None:
+            return None
+        found += conditions
+    return tuple(dict.fromkeys(found))
+
+
+def joined(conditions: tuple[Condition, ...]) -> Condition:
+    """All of several conditions, at least one."""
+    return conditions[0] if len(conditions) == 1 else Logic("and", conditions)
+
+
+def _certain(expr: Expr) -> list[Access]:
+    """Reads that always happen: those of a branch may not."""
+    match expr:
+        case Access():
+            return [expr]
+        case Apply(arguments=arguments):
+            return [read for argument in arguments for read in _certain(argument)]
+        case Select(condition=condition):
+            return list(accesses(condition))
+    return []
+
+
+def _of_read(cascade: Cascade, read: Access) -> list[Condition] | None:
+    found: list[Condition] = []
+    tensor = cascade.tensor(read.tensor)
+    plain: list[str] = []
+    for dim, index in zip(tensor.dims, read.indices, strict=True):
+        form = affine(index)
+        if form.is_gather or (dim.rank is None and form.variables):
+            return None
+        if form.is_plain and form.step == 0:
+            plain.append(form.variables[0])
+        elif form.variables:
+            assert dim.rank is not None
+            size: Expr = Name(dim.rank)
+            if dim.extra:
+                size = Apply("add", (size, Number(dim.extra)))
+            found += [Compare(">=", index, Number(0)), Compare("<", index, size)]
+    definitions = cascade.defining(read.tensor)
+    if not definitions:
+        return found + _inside(cascade, plain)
+    if len(definitions) > 1:
+        # States of recurrences and pieces: what fills them is present.
+        return found
+    (einsum,) = definitions
+    inner = [] if einsum.where is None else _terms(einsum.where)
+    more = presence(cascade, einsum.map)
+    if more is None:
+        return None
+    # Where a reduced variable decides, the reduction skips the point and the element is there.
+    values = dict(zip(einsum.left, read.indices, strict=False))
+    for condition in (*inner, *more):
+        if not set(variables_in(condition)) & set(einsum.over):
+            found.append(rewrite_condition(condition, _substitution(values)))
+    return found
+
+
+def _terms(condition: Condition) -> list[Condition]:
+    if isinstance(condition, Logic) and condition.word == "and":
+        return [term for inner in condition.terms for term in _terms(inner)]
+    return [condition]
+
+
+def _inside(cascade: Cascade, variables: list[str]) -> list[Condition]:
+    """The last tile of a split rank may be ragged."""
+    found: list[Condition] = []
+    ranks = {cascade.rank_of(v): v for v in variables}
+    for whole, parts in cascade.splits:
+        if all(part in ranks for part in parts):
+            found.append(Compare("<", flat([ranks[p] for p in parts], parts), Name(whole)))
+    return found
+
+
+def flat(variables: list[str], parts: tuple[str, ...]) -> Expr:
+    """The position in a whole rank of coordinates in its parts: m1*M0+m0."""
+    position: Expr = Name(variables[0])
+    for variable, part in zip(variables[1:], parts[1:], strict=True):
+        position = Apply("add", (Apply("mul", (position, Name(part))), Name(variable)))
+    return position
+
+
+def _substitution(values: Mapping[str, Expr]) -> Callable[[Expr], Expr]:
+    return lambda e: values.get(e.name, e) if isinstance(e, Name) else e
+
+
+def substituted(expr: Expr, values: Mapping[str, Expr]) -> Expr:
+    """An expression with variables replaced."""
+    return rewrite(expr, _substitution(values))
+
+
+def substituted_condition(condition: Condition, values: Mapping[str, Expr]) -> Condition:
+    """A condition with variables replaced."""
+    return rewrite_condition(condition, _substitution(values))

@@ -1,0 +1,212 @@
+"""In which sweep each reduction along the rank can finish, and by which rewrite.
+
+Reductions are taken producers first. One that waits for another in any way that no rule covers
+goes into the next sweep, where the other's result is a constant. This is the least number of
+sweeps for these rules: lowering the sweep of one reduction never raises that of another, since a
+finished value can always take the place of a running one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from einsum_cascade.cascade import Einsum, variables_in
+from einsum_cascade.derivation.algebra import Algebra
+from einsum_cascade.derivation.certificate import Certificate
+from einsum_cascade.derivation.fiber import Fiber
+from einsum_cascade.derivation.separation import Separation, separate
+from einsum_cascade.expressions import Access, Condition, Expr, Name, accesses, to_text
+
+# What marks the new value of a result that grows: GM_new[p].
+NEW = "_new"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """One reduction along the rank: its sweep, and how it gets rid of what it waits for.
+
+    `references` are results of the same sweep that it depends on. Without a separation the
+    reduction stays as it was written.
+    """
+
+    einsum: Einsum
+    sweep: int
+    separation: Separation | None
+    references: tuple[Access, ...]
+    # The inlined map, and filters of maps that were inlined.
+    map: Expr
+    conditions: tuple[Condition, ...]
+
+    def followed(self, algebra: Algebra) -> tuple[Access, ...]:
+        """The references whose running values it needs, once factors are hoisted."""
+        if self.separation is None:
+            return ()
+        symbols = {s for basis in self.separation.basis for s in basis.free_symbols}
+        return tuple(a for a in self.references if algebra.symbol(a) in symbols)
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """All reductions along a rank with their sweeps; `refused` are Einsums with a reason."""
+
+    algebra: Algebra
+    staged: tuple[Staged, ...]
+    rules: tuple[tuple[str, str], ...]
+    certificates: tuple[Certificate, ...]
+    refused: tuple[tuple[str, str], ...]
+
+    @property
+    def sweeps(self) -> int:
+        """Sweeps until every reduction is finished."""
+        return max((one.sweep for one in self.staged), default=1)
+
+
+def stage(fiber: Fiber) -> Staging:
+    """Find the sweep of every reduction along the rank, and a rewrite where one is needed."""
+    algebra = Algebra()
+    staged: dict[str, Staged] = {}
+    rules: list[tuple[str, str]] = []
+    certificates: list[Certificate] = []
+    refused: list[tuple[str, str]] = []
+    selections = {e.name for e in fiber.selections}
+    for selection in fiber.selections:
+        reason = f"{selection.op} over {fiber.variable} selects coordinates by the data"
+        refused.append((selection.name, reason))
+    for einsum in fiber.reductions:
+        map_, conditions = fiber.inlined(einsum.map)
+        running, behind = fiber.running(einsum, map_)
+        filters = (*conditions, *([einsum.where] if einsum.where is not None else []))
+        for condition in filters:
+            read = {a.tensor for a in accesses(condition)}
+            behind |= read & (staged.keys() | selections)
+            behind |= {n for t in read for n in fiber.results.get(t, frozenset())}
+        running = frozenset(a for a in running if a.tensor not in behind)
+        sweep = max(1, *(staged[a.tensor].sweep for a in running), *_finished(behind, staged))
+        now = tuple(sorted((a for a in running if staged[a.tensor].sweep == sweep), key=str))
+        found: Separation | None = None
+        if now:
+            tried = _separate(fiber, algebra, einsum, map_, now)
+            if isinstance(tried, str):
+                rules.append(("refused", einsum.name))
+                names = ", ".join(str(a) for a in now)
+                refused.append((einsum.name, f"it waits for {names}: {tried}"))
+                sweep, now = sweep + 1, ()
+            else:
+                found = tried
+        elif sweep > 1 and behind:
+            waits = sorted(n for n in behind if n in selections or staged[n].sweep == sweep - 1)
+            if waits:
+                reason = f"it reaches {', '.join(waits)} through more than maps"
+                refused.append((einsum.name, reason))
+        staged[einsum.name] = Staged(einsum, sweep, found, now, map_, filters)
+        if found is not None:
+            done = tuple(sorted(str(a) for a in running if a not in now))
+            rules += [(rule, einsum.name) for rule in found.rules]
+            certificates += _certificates(algebra, staged[einsum.name], found, done)
+    return Staging(
+        algebra, tuple(staged.values()), tuple(rules), tuple(certificates), tuple(refused)
+    )
+
+
+def _finished(behind: frozenset[str], staged: Mapping[str, Staged]) -> list[int]:
+    """Sweeps in which what must be finished before can be used; selections take one sweep."""
+    return [(staged[name].sweep if name in staged else 1) + 1 for name in behind] or [1]
+
+
+def _separate(
+    fiber: Fiber, algebra: Algebra, einsum: Einsum, map_: Expr, now: tuple[Access, ...]
+) -> Separation | str:
+    assert einsum.op is not None
+    term = algebra.term(map_)
+    fresh = {algebra.symbol(a): algebra.symbol(_new(a)) for a in now}
+    moving = set()
+    for symbol, leaf in algebra.leaves.items():
+        if isinstance(leaf, Access | Name):
+            # Everything that another reduced variable changes is summed with it.
+            if set(variables_in(leaf)) & set(einsum.over):
+                moving.add(symbol)
+        elif {a.tensor for a in accesses(leaf)} & {a.tensor for a in now}:
+            return f"the condition {leaf} depends on it"
+        else:
+            moving.add(symbol)
+    return separate(term, einsum.op, frozenset(moving), fresh)
+
+
+def _new(access: Access) -> Access:
+    return Access(access.tensor + NEW, access.indices)
+
+
+def _certificates(
+    algebra: Algebra, staged: Staged, found: Separation, done: tuple[str, ...]
+) -> list[Certificate]:
+    """Write a separation down: one certificate for each rule."""
+
+    def text(term: object) -> str:
+        return to_text(algebra.expression(term))
+
+    einsum = staged.einsum
+    assert einsum.op is not None
+    references = tuple(str(a) for a in staged.references)
+    followed = tuple(str(a) for a in staged.followed(algebra))
+    records = []
+    if "hoist" in found.rules:
+        records.append(
+            Certificate(
+                einsum.name,
+                "hoist",
+                einsum.op,
+                to_text(staged.map),
+                references,
+                done,
+                (text(found.rest),),
+                (text(found.hoisted),),
+                (),
+                note="its factor is read when it is final, so its running values never matter",
+            )
+        )
+    rule = found.rules[-1] if found.rules else ""
+    if rule not in ("", "hoist"):
+        records.append(
+            Certificate(
+                einsum.name,
+                rule,
+                einsum.op,
+                text(found.rest) if records else to_text(staged.map),
+                followed,
+                done,
+                tuple(text(b) for b in found.basis),
+                tuple(text(c) for c in found.coefficients),
+                tuple(tuple(text(entry) for entry in row) for row in found.action),
+                _conditions(found, text),
+                _note(staged, found),
+            )
+        )
+    return records
+
+
+def _conditions(found: Separation, text: object) -> tuple[str, ...]:
+    """Where the action is defined: none of its denominators may vanish."""
+    import sympy
+
+    assert callable(text)
+    under = {
+        base
+        for row in found.action
+        for entry in row
+        for base, power in (f.as_base_exp() for f in sympy.Mul.make_args(sympy.together(entry)))
+        if power.could_extract_minus_sign() and base != sympy.E and not base.is_number
+    }
+    defined = tuple(f"{text(base)} != 0" for base in sorted(under, key=str))
+    return (*defined, "nothing reduced yet is 0, and stays 0 under every factor: 0*inf = 0")
+
+
+def _note(staged: Staged, found: Separation) -> str:
+    import sympy
+
+    factors = [entry for row in found.action for entry in row if entry not in (0, 1)]
+    if factors and all(isinstance(factor, sympy.exp) for factor in factors):
+        return "a factor exp(old - new) of running maxima lies in (0, 1]: it cannot overflow"
+    if len(found.basis) > 1 and not any(isinstance(f, sympy.exp) for f in factors):
+        return "the update is a polynomial in the change of the reference, as in Chan's variance"
+    return "identities of real numbers; rounding differs from the source"
