@@ -57,11 +57,10 @@ def _check(source: Cascade, one: Certificate, left: dict[str, str]) -> Iterable[
             yield f"{part} changes along the reduction"
     moving = {str(a) for text in one.references for a in accesses(_read(source, text))}
     known = {str(a) for text in one.finished for a in accesses(_read(source, text))} | moving
+    over = set(einsum.over)
     for read in {} if is_hoist else {a for f in basis for a in accesses(f)}:
-        results = [
-            e for e in source.defining(read.tensor) if e.op and set(e.over) & set(einsum.over)
-        ]
-        if results and str(read) not in known:
+        is_result = any(e.op and set(e.over) & over for e in source.defining(read.tensor))
+        if is_result and not set(variables_in(read)) & over and str(read) not in known:
             yield f"{read} is neither a reference nor finished"
     new = [_term(rewrite(f, lambda e: _renewed(e) if str(e) in moving else e)) for f in basis]
     claims = [(f"map {one.map}", _term(begin), outside)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from einsum_cascade.cascade import DEFAULT_TILE, Cascade
+from einsum_cascade.cascade import DEFAULT_TILE, Cascade, variables_in
 from einsum_cascade.derivation.certificate import Certificate
 from einsum_cascade.derivation.comparison import largest_difference
 from einsum_cascade.derivation.emission import emit
@@ -12,7 +12,7 @@ from einsum_cascade.derivation.fiber import Fiber
 from einsum_cascade.derivation.layout import REFERENCES, Layout, layout_of
 from einsum_cascade.derivation.staging import Staging, stage
 from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
-from einsum_cascade.expressions import VARIABLE
+from einsum_cascade.expressions import VARIABLE, Access, Expr, Name
 from einsum_cascade.legality import parse
 from einsum_cascade.pass_analysis import passes
 
@@ -102,6 +102,9 @@ def derive(
     staging = stage(fiber)
     if not staging.certificates:
         return _unchanged(fiber, staging, before)
+    # A recurrence needs a rank of its own: what queries also range over is stepped in tiles.
+    kept = {cascade.rank_of(v) for one in staging.staged for v in one.einsum.left}
+    tile = tile or cascade.rank_of(fiber.variable) in kept
     layout = layout_of(cascade, fiber.variable, tile=tile, split=split, reference=reference)
     derived = _parsed(fiber, staging, layout)
     after = passes(derived, fiber.rank).passes
@@ -156,20 +159,21 @@ def _parsed(fiber: Fiber, staging: Staging, layout: Layout) -> Cascade:
     """Write the new cascade and read it again."""
     cascade = fiber.cascade
     lines = emit(fiber, staging, layout)
+    declared: list[Expr] = [layout.place(access) for access in cascade.declared_inputs]
+    declared += _first_met(cascade, layout)
     present = {v for line in lines for v in line.variables}
+    present |= {v for access in declared for v in variables_in(access)}
     head = [f"rank {whole} = {'*'.join(parts)}" for whole, parts in cascade.splits]
+    head += [f"rank {whole} = {' + '.join(parts)}" for whole, parts in cascade.concatenations]
     if layout.parts:
         head.append(f"rank {layout.rank} = {'*'.join(layout.parts)}")
-    head += [f"rank {whole} = {' + '.join(parts)}" for whole, parts in cascade.concatenations]
     by_rank: dict[str, list[str]] = {}
     for variable, rank in cascade.variables:
         if variable.upper() != rank and variable in present:
             by_rank.setdefault(rank, []).append(variable)
     head += [f"var {', '.join(names)} in {rank}" for rank, names in by_rank.items()]
-    inputs = [str(layout.place(access)) for access in cascade.declared_inputs]
-    inputs += _first_met(cascade, layout)
-    if inputs:
-        head.append("input " + ", ".join(inputs))
+    if declared:
+        head.append("input " + ", ".join(map(str, declared)))
     head.append("output " + ", ".join(cascade.outputs))
     head += [f"param {n} = {v!r}" for n, v in cascade.parameters if v is not None]
     sizes = dict(cascade.default_sizes)
@@ -190,17 +194,16 @@ def _parsed(fiber: Fiber, staging: Staging, layout: Layout) -> Cascade:
         raise _wrong(cascade, f"is not legal: {error}", text) from error
 
 
-def _first_met(cascade: Cascade, layout: Layout) -> list[str]:
+def _first_met(cascade: Cascade, layout: Layout) -> list[Access]:
     """Inputs along a split rank that are not split themselves: their ranks must be declared."""
-    declared = {access.tensor for access in cascade.declared_inputs}
+    known = {access.tensor for access in cascade.declared_inputs} | layout.axes.keys()
+    names = {rank: variable for variable, rank in reversed(cascade.variables)}
     found = []
-    names = {rank: v for v, rank in reversed(cascade.variables)}
     for name in cascade.inputs:
-        tensor = cascade.tensor(name)
-        is_whole = layout.parts and layout.rank in tensor.ranks
-        ranks = [rank for rank in tensor.ranks if rank in names]
-        if is_whole and name not in {*declared, *layout.axes} and len(ranks) == len(tensor.ranks):
-            found.append(f"{name}[{','.join(names[rank] for rank in ranks)}]")
+        ranks = cascade.tensor(name).ranks
+        if layout.parts and layout.rank in ranks and name not in known and None not in ranks:
+            indices = tuple(Name(names[rank]) for rank in ranks if rank is not None)
+            found.append(Access(name, indices))
     return found
 
 

@@ -67,9 +67,10 @@ def _added(sheet: Sheet, one: Staged, j: int, term: Term, count: int) -> Expr:
     over = (*layout.inner, *(v for v in einsum.over if v != sheet.fiber.variable))
     value = _basis_value(sheet, one, term)
     missing = [v for v in over if v not in variables_in(value)]
-    conditions = _conditions(sheet, one, is_exact=count > 1 or not over)
-    conditions += _everywhere(sheet, missing)
-    if conditions and (missing or not over):
+    is_exact = count > 1 or not layout.inner
+    conditions = _conditions(sheet, one, is_exact=is_exact) + _everywhere(sheet, missing)
+    # Where a step is one element, an empty one must leave the state as it is.
+    if conditions and (missing or not layout.inner):
         value = Select(joined(tuple(conditions)), value, identity_of(einsum.op))
         conditions = []
     if not over:
@@ -130,6 +131,9 @@ def _conditions(sheet: Sheet, one: Staged, *, is_exact: bool) -> list[Condition]
             message = "which points of this reduction are empty can't be written as a condition"
             raise CascadeError(line.problem(message, 0, len(line.text), "derive it in tiles"))
         found += more
+    if not sheet.layout.inner and sheet.layout.parts:
+        # The last split is ragged.
+        found.append(Compare("<", Name(sheet.fiber.variable), Name(sheet.layout.rank)))
     return [sheet.layout.place_condition(condition) for condition in dict.fromkeys(found)]
 
 
