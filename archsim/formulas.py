@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from archsim.errors import ArchError
 from einsum_cascade.errors import Problem, Source, SourceError, legal_words
-from einsum_cascade.expressions import Access, Apply, Expr, Name, Number
+from einsum_cascade.expressions import Access, Apply, Expr, Name, Number, Select
 from einsum_cascade.language import parse_expression
 
 
@@ -38,6 +38,8 @@ def compute(formula: Expr, names: Mapping[str, int | Fraction], source: Source) 
         case Apply(operator=operator, arguments=arguments):
             values = [compute(argument, names, source) for argument in arguments]
             return _apply(operator, values, source)
+        case Select():
+            return _apply("where", [], source)
 
 
 def _apply(operator: str, values: list[Fraction], source: Source) -> Fraction:

@@ -24,11 +24,13 @@ from archsim.mapping import Mapping, Placement
 from archsim.tiling import Tiling, tile
 from einsum_cascade.cascade import Cascade, Einsum, Workload, variables_in
 from einsum_cascade.errors import Problem, legal_words
-from einsum_cascade.expressions import Access, Apply, Expr, accesses, walk
+from einsum_cascade.expressions import Access, Apply, Expr, Select, accesses, to_text, walk
 from einsum_cascade.operators import REDUCTIONS
 
 # Ranks over which heads are independent; a cascade that names one has it as a rank of its own.
 BATCH_RANKS = ("B", "H")
+# Operators of indices whose reads of a tile lie side by side, or evenly spaced.
+AFFINE = ("add", "sub", "mul", "neg")
 # Operators that a PE executes with the unit of another: a minimum is a maximum of negations.
 SAME_UNIT = {"neg": "sub", "relu": "max", "min": "max", "mul": "mac"}
 
@@ -122,16 +124,13 @@ def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> It
     parts = {part for _, split in mapping.partitions for part in split}
     variables = {v for v, _ in cascade.variables} | {part.lower() for part in parts}
     for einsum in cascade.einsums:
-        gathers = any(accesses(index) for read in einsum.reads for index in read.indices)
-        if einsum.where is not None or gathers:
-            what = "has a filter" if einsum.where is not None else "gathers"
-            yield Problem(
-                einsum.source,
-                f"{einsum.name} {what}: how many of its points a mapping visits is not modelled",
-                " " * einsum.line.indent + einsum.line.text,
-                len(einsum.line.text),
-                "place a cascade without filters and gathers",
-            )
+        refused = _refused(cascade, einsum)
+        if refused:
+            text = einsum.line.text
+            what, hint = refused
+            message = f"{einsum.name} {what}"
+            shown = " " * einsum.line.indent + text
+            yield Problem(einsum.source, message, shown, len(text), hint)
     missing = [name for name in dict.fromkeys(defined) if name not in placed]
     if missing:
         yield mapping.problem(
@@ -198,6 +197,29 @@ def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> It
                 hint = legal_words(reader, defined, f"Einsums of {cascade.name}")
                 at = ("forwarded", tensor)
                 yield mapping.problem(at, f"no Einsum '{reader}' to forward {tensor} to", hint)
+
+
+def _refused(cascade: Cascade, einsum: Einsum) -> tuple[str, str] | None:
+    """What in an Einsum has no model of its cost, and what to do about it; None if all has."""
+    indices = [index for read in einsum.reads for index in read.indices]
+    visits = "how many of its points a mapping visits is not modelled"
+    if einsum.where is not None:
+        return f"has a filter: {visits}", "place a cascade without filters and gathers"
+    if any(accesses(index) for index in indices):
+        return f"gathers: {visits}", "place a cascade without filters and gathers"
+    if any(isinstance(node, Select) for node in walk(einsum.map)):
+        what = "chooses with where(...), which no array has an operator for"
+        return what, "place a cascade without where(...)"
+    for whole, parts in cascade.concatenations:
+        if {cascade.rank_of(variable) for variable in einsum.variables} & {whole, *parts}:
+            what = f"ranges over {whole} = {' + '.join(parts)}: tiles of such a rank have no model"
+            return what, "place a cascade without concatenated ranks"
+    for index in indices:
+        steps = (n for n in walk(index) if isinstance(n, Apply) and n.operator not in AFFINE)
+        if any(variables_in(step) for step in steps):
+            what = f"reads at {to_text(index)}: which words a tile needs of it is not modelled"
+            return what, "place a cascade whose indices only add, subtract and multiply"
+    return None
 
 
 def operators(einsum: Einsum, array: Array) -> dict[str, int]:
