@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from einsum_cascade.bound_report import Bounds, bounds
     from einsum_cascade.cascade import Cascade, Workload
     from einsum_cascade.catalog import load, names, workload
     from einsum_cascade.derivation.pipeline import Derivation, derive
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from einsum_cascade.pass_analysis import PassReport, passes
 
 _HOME = {
+    "Bounds": "bound_report",
     "Cascade": "cascade",
     "CascadeError": "errors",
     "Derivation": "derivation.pipeline",
@@ -25,6 +27,7 @@ _HOME = {
     "Problem": "errors",
     "Source": "errors",
     "Workload": "cascade",
+    "bounds": "bound_report",
     "derive": "derivation.pipeline",
     "evaluate": "interpreter",
     "load": "catalog",
@@ -35,6 +38,7 @@ _HOME = {
 }
 __version__ = "0.1.0"
 __all__ = [
+    "Bounds",
     "Cascade",
     "CascadeError",
     "Derivation",
@@ -42,6 +46,7 @@ __all__ = [
     "Problem",
     "Source",
     "Workload",
+    "bounds",
     "derive",
     "evaluate",
     "load",
