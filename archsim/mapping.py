@@ -114,6 +114,8 @@ class Mapping:
     # What each array issues, and where the pipeline runs empty: "never", or after each "head".
     order: tuple[Body, ...] = ()
     drain: str = "never"
+    # The cascade whose Einsums are placed; those that equal it up to names are recognised.
+    cascade: str | None = None
     description: str = field(default="", compare=False)
     document: Document | None = field(default=None, compare=False, repr=False)
 
@@ -224,6 +226,9 @@ def mapping_model() -> type[BaseModel]:
         name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
         description: str = ""
         source: str = ""
+        cascade: str | None = Field(
+            default=None, description="shipped name or path of the cascade whose Einsums it places"
+        )
         partition: dict[str, str] = Field(default_factory=dict)
         tiles: dict[str, int | str] = Field(default_factory=dict)
         loops: list[str] = Field(default_factory=list)
@@ -358,6 +363,7 @@ def mapping_from(document: Document) -> Mapping:
         form,
         order,
         data["drain"],
+        data["cascade"],
         data["description"],
         document,
     )

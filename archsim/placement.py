@@ -21,6 +21,7 @@ from archsim.arch import Architecture, Array
 from archsim.errors import ArchError
 from archsim.formulas import ceil_div, compute
 from archsim.mapping import Mapping, Placement
+from archsim.recognition import recognised
 from archsim.tiling import Tiling, tile
 from einsum_cascade.cascade import Cascade, Einsum, Workload, variables_in
 from einsum_cascade.errors import Problem, legal_words
@@ -96,11 +97,14 @@ def place(
 ) -> Placed:
     """Put a cascade on an architecture; `double_buffer` as in `tiling.tile`.
 
+    A cascade that equals the mapping's up to names is placed as that one, in its words.
+
     Raises:
         ArchError: every Einsum that the mapping does not place, every name it uses that does not
             exist, every operator that an array lacks; or a tile that does not fit.
         CascadeError: the workload lacks the size of a rank.
     """
+    cascade = recognised(cascade, mapping)
     problems = list(_check(cascade, architecture, mapping))
     if problems:
         raise ArchError(problems)

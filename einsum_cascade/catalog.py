@@ -5,6 +5,7 @@ A name without a path separator or a `.yaml` ending is a shipped one; anything e
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -77,6 +78,26 @@ def load(name: str) -> Cascade:
 
 def _load(path: Path) -> Cascade:
     return cascade_from(read_document(path, CascadeError))
+
+
+def write_cascade(cascade: Cascade, path: Path) -> None:
+    """Write a cascade as a YAML file that `load` reads, whole or not at all."""
+    entries = {"description": cascade.description, "source": cascade.paper}
+    sizes = ", ".join(f"{rank}: {size}" for rank, size in cascade.default_sizes)
+    lines = [
+        f"name: {cascade.name}",
+        *(
+            f"{key}: {json.dumps(text, ensure_ascii=False)}"
+            for key, text in entries.items()
+            if text
+        ),
+        *([f"sizes: {{{sizes}}}"] if sizes else []),
+        "cascade: |",
+        *(f"  {line}" for line in str(cascade).splitlines()),
+    ]
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 @cache

@@ -110,7 +110,7 @@ def test_a_tile_that_does_not_fit_is_refused_with_both_places(resized):
         archsim.run(ONE_PASS, ec.workload("bert", M=512, P=512), tiny, "fusemax")
     message = str(error.value)
     assert "one tile needs 193 KiB, the buffer may hold 1000 B" in message
-    assert "mappings/fusemax.yaml:24:3: " in message
+    assert "mappings/fusemax.yaml:25:3: " in message
     assert "architectures/fusemax.yaml:" in message
 
 
@@ -184,7 +184,7 @@ def broken(old: str, new: str) -> str:
             "",
             "fusemax does not place SLD of softmax-1pass",
         ),
-        ("  SLD: {", "  SLX: {", "mine.yaml:14:8: softmax-1pass has no Einsum SLX to place"),
+        ("  SLD: {", "  SLX: {", "mine.yaml:15:8: softmax-1pass has no Einsum SLX to place"),
         ("array: array_1d, lanes: p0}", "array: arrays_1d, lanes: p0}", "did you mean 'array_1d'?"),
         ("rows: m0, cols: p0}", "lanes: m0, cols: p0}", "array_2d has no lanes"),
         ("rows: m0, cols", "rows: mm, cols", "unknown variable 'mm'"),

@@ -67,17 +67,20 @@ def _added(sheet: Sheet, one: Staged, j: int, term: Term, count: int) -> Expr:
     over = (*layout.inner, *(v for v in einsum.over if v != sheet.fiber.variable))
     value = _basis_value(sheet, one, term)
     missing = [v for v in over if v not in variables_in(value)]
-    is_exact = count > 1 or not layout.inner
-    conditions = _conditions(sheet, one, is_exact=is_exact) + _everywhere(sheet, missing)
-    # Where a step is one element, an empty one must leave the state as it is.
-    if conditions and (missing or not layout.inner):
-        value = Select(joined(tuple(conditions)), value, identity_of(einsum.op))
-        conditions = []
+    filters = list(_conditions(sheet, one, is_exact=count > 1))
+    masks = [] if layout.inner else list(_conditions(sheet, one, is_exact=True))
+    if missing or not over:
+        masks, filters = [*filters, *masks, *_everywhere(sheet, missing)], []
+    # Where a step is one element, an empty one must leave the state as it is; what a reduced
+    # variable empties, the reduction skips.
+    masks = [c for c in dict.fromkeys(masks) if missing or not set(variables_in(c)) & {*over}]
+    if masks:
+        value = Select(joined(tuple(masks)), value, identity_of(einsum.op))
     if not over:
         return value
     suffix = str(j) if count > 1 else ""
     local = sheet.at(sheet.now, sheet.name(f"L{einsum.name}{suffix}"), einsum)
-    where = joined(tuple(conditions)) if conditions else None
+    where = joined(tuple(filters)) if filters else None
     sheet.lines.append(Text(local, einsum.op, over, value, where))
     return local
 
@@ -117,7 +120,7 @@ def _everywhere(sheet: Sheet, missing: Iterable[str]) -> list[Condition]:
     return list(dict.fromkeys(found))
 
 
-def _conditions(sheet: Sheet, one: Staged, *, is_exact: bool) -> list[Condition]:
+def _conditions(sheet: Sheet, one: Staged, *, is_exact: bool) -> tuple[Condition, ...]:
     """Filters of a reduction; if `is_exact` also what else empties its points.
 
     A reduction skips empty points by itself. That gets lost where a basis function lacks the read
@@ -131,10 +134,11 @@ def _conditions(sheet: Sheet, one: Staged, *, is_exact: bool) -> list[Condition]
             message = "which points of this reduction are empty can't be written as a condition"
             raise CascadeError(line.problem(message, 0, len(line.text), "derive it in tiles"))
         found += more
-    if not sheet.layout.inner and sheet.layout.parts:
-        # The last split is ragged.
-        found.append(Compare("<", Name(sheet.fiber.variable), Name(sheet.layout.rank)))
-    return [sheet.layout.place_condition(condition) for condition in dict.fromkeys(found)]
+        if not sheet.layout.inner and sheet.layout.parts:
+            # The last split is ragged.
+            found.append(Compare("<", Name(sheet.fiber.variable), Name(sheet.layout.rank)))
+    placed = (sheet.layout.place_condition(condition) for condition in found)
+    return tuple(dict.fromkeys(placed))
 
 
 # ---- steps ----
