@@ -257,6 +257,9 @@ def parse(
         hint = "write at least one Einsum: Z = A[k]*B[k]"
         raise CascadeError(Problem(Source(file, first_line), "the cascade is empty", hint=hint))
     problems.extend(_declare(draft))
+    if problems:
+        # Everything that follows would be said of ranks that are not meant.
+        raise CascadeError(problems)
     _resolve(draft)
     for rule in RULES:
         found = list(rule(draft))

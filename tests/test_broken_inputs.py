@@ -84,8 +84,29 @@ def test_aliases_of_aliases_are_quick(tmp_path):
 SEEDS = [str(load(name)) for name in names("cascades")] + [
     "var p in M\ninput K[m,e], C\nZ[p,m] = K[m+p,e]*C where m <= p and not (p == 1 or m > 2)",
     "I[p,k] = argtopk[m](S[p,m])\nZ[p] = sum[k](V[I[p,k]] - phi(gamma))\nparam gamma = 0.5",
+    "rank M = T + N + X\nL[t] = A[t%3]\nL[T+n] = where(n < T and n > 0, B[n-1], 0)\n"
+    "L[T+N+x] = clamp(C[x//2], 0, M) where x != 1\nZ = sum[m](L[m])",
 ]
-PIECES = ["[", "]", "(", ")", ",", "+", "-", "*", "**", "/", "//", "=", "<=", ".", ";", ":", "\\"]
+PIECES = [
+    "[",
+    "]",
+    "(",
+    ")",
+    ",",
+    "+",
+    "-",
+    "*",
+    "**",
+    "/",
+    "//",
+    "=",
+    "<=",
+    "%",
+    ".",
+    ";",
+    ":",
+    "\\",
+]
 PIECES += ["m", "m1", "p", "M", "QK", "gamma", "inf", "0", "1", "1.5", "1e999", "9" * 30, "'", '"']
 PIECES += ["sum[m]", "max", "topk[m]", "where", "and", "not", "in", "rank", "var", "input", "if"]
 PIECES += [

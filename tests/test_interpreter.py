@@ -6,6 +6,7 @@ interpreter on random ones.
 
 import functools
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from einsum_cascade import interpreter
 from einsum_cascade.cascade import variables_in
 from einsum_cascade.catalog import load
-from einsum_cascade.expressions import Apply, Name, Number
+from einsum_cascade.expressions import Apply, Compare, Logic, Name, Number, Select
 from einsum_cascade.interpreter import evaluate
 from einsum_cascade.legality import parse
 
@@ -179,6 +180,9 @@ SCALAR = {
     "max": lambda a, b: a if a != a else b if b != b else max(a, b),
     "min": lambda a, b: a if a != a else b if b != b else min(a, b),
     "neg": lambda a: -a,
+    "mod": lambda a, b: a - b * math.floor(a / b),
+    "floordiv": lambda a, b: float(math.floor(a / b)),
+    "clamp": lambda a, low, high: high if a > high or low > high else max(a, low),
 }
 REDUCE = {"sum": ("add", 0.0), "prod": ("mul", 1.0), "max": ("max", -INF), "min": ("min", INF)}
 COMPARE = {"<=": lambda a, b: a <= b, "!=": lambda a, b: a != b, ">": lambda a, b: a > b}
@@ -215,6 +219,12 @@ class BruteForce:
                 return float(at.get(name, self.extents.get(name, INF)))
             case Apply(operator=operator, arguments=arguments):
                 return SCALAR[operator](*(self.value(a, at, empty) for a in arguments))
+            case Select(condition=condition):
+                branch = node.then if self.holds(condition, at, empty) else node.otherwise
+                missing = []
+                value = self.value(branch, at, missing)
+                empty += [found | set(variables_in(condition)) for found in missing]
+                return value
         elements, shape, varying = self.tensors[node.tensor]
         place = tuple(self.value(i, at, empty) for i in node.indices)
         inside = [0 <= p < size for p, size in zip(place, shape, strict=True)]
@@ -227,6 +237,14 @@ class BruteForce:
             empty.append({v for a in varying for v in variables_in(node.indices[a])})
         return float(elements.get(place, 0.0))
 
+    def holds(self, condition, at, empty):
+        """Whether a condition holds at a point; all of it is read."""
+        if isinstance(condition, Compare):
+            sides = (self.value(side, at, empty) for side in (condition.left, condition.right))
+            return COMPARE[condition.symbol](*sides)
+        terms = [self.holds(term, at, empty) for term in condition.terms]
+        return {"and": all(terms), "or": any(terms), "not": not terms[0]}[condition.word]
+
     def einsum(self, einsum, elements, varying):
         """Set every element of a definition that is not empty."""
         selects = einsum.op in ("topk", "argtopk")
@@ -238,12 +256,13 @@ class BruteForce:
             for reduced in self.space(einsum.over):
                 at, empty = {**kept, **reduced}, []
                 value = self.value(einsum.map, at, empty)
-                if einsum.where is not None:
-                    sides = [
-                        self.value(s, at, empty) for s in (einsum.where.left, einsum.where.right)
-                    ]
-                    if not COMPARE[einsum.where.symbol](*sides):
-                        empty.append(set(variables_in(einsum.where)))
+                where = einsum.where
+                terms = () if where is None else (where,)
+                if isinstance(where, Logic) and where.word == "and":
+                    terms = where.terms
+                for term in terms:
+                    if not self.holds(term, at, empty):
+                        empty.append(set(variables_in(term)))
                 for found in empty:
                     if not found & set(einsum.over):
                         causes, is_empty = causes | found, True
@@ -283,6 +302,9 @@ def small_cascades():
     """Five Einsums over m and p (both of rank M) that filter, gather, look back, select, reduce."""
     inputs = ["A[m,p]", "A[p,m]", "B[m]", "B[p+1]", "B[m-p]", "B[m*2]", "B[I[p]]", "A[I[m],p]"]
     inputs += ["p", "M", "2", "C"]
+    inputs += ["B[(m - p)%M]", "B[p//2]", "B[clamp(p - 2,0,M - 1)]", "B[m]%3", "m//2"]
+    inputs += ["where(m > p, B[m - 1], 7)", "where(not (B[p] > 0) or m > 2, B[p + 1], A[m,p])"]
+    inputs += ["where(I[m] != p and m > 0, where(p > 1, B[p - 2], B[m - 1]), p)"]
 
     def sums(names):
         term = st.sampled_from(names)
@@ -292,7 +314,10 @@ def small_cascades():
 
     sides = ["m", "p", "1", "M - p", "B[p]", "I[m]", "C"]
     compare = st.tuples(*map(st.sampled_from, (sides, [*COMPARE], sides)))
-    where = st.one_of(st.just(""), compare.map(lambda t: " where {} {} {}".format(*t)))
+    one = compare.map(lambda t: "{} {} {}".format(*t))
+    two = st.tuples(one, st.sampled_from(["and", "or", "and not"]), one)
+    terms = st.one_of(one, two.map(lambda t: "{} {} ({})".format(*t)))
+    where = st.one_of(st.just(""), terms.map(lambda t: f" where {t}"))
     lines = {
         "Y[m,p] = {}{}": [sums(inputs), where],
         "X[p] = {}[m]({}){}": [
