@@ -199,6 +199,8 @@ def broken(old: str, new: str) -> str:
         ("M: M1*M0", "M: M2*M0", "contradicts the cascade's M1*M0"),
         ("P: P2*P1*P0", "P: P2", "'P2' is no split of P"),
         ("M0: ROWS", "M0: RROWS", "unknown name 'RROWS' in a formula"),
+        ("M0: ROWS", 'M0: "where(M < 9, 1, 2)"', "'where' is not legal in a formula"),
+        ("M0: ROWS", "M0: ROWS % 5", "'mod' is not legal in a formula"),
         ("M0: ROWS", "M0: ROWS +", "cannot read this line"),
         ("P1: fit", "P1: P/0", "division by zero in a formula"),
         ("loops:", "loop:", "unknown key 'loop'"),
@@ -213,8 +215,41 @@ def test_mapping_errors_name_place_and_cure(old, new, expected):
     assert "mine.yaml:" in message
 
 
-def test_filters_are_refused_with_their_place():
-    text = str(ONE_PASS).replace("SQ[e,p]*K[e,m1,m0]", "SQ[e,p]*K[e,m1,m0] where m1*M0 + m0 <= p")
-    causal = ec.parse(text, "causal", file="causal.yaml")
-    with pytest.raises(archsim.ArchError, match=r"causal.yaml:3:1: QK has a filter"):
-        archsim.run(causal, ec.workload("bert", M=512, P=512), "fusemax", "fusemax")
+K_READ = "SQ[e,p]*K[e,m1,m0]"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (K_READ, K_READ + " where m1*M0 + m0 <= p", "3:1: QK has a filter: how many"),
+        ("V[f,m1,m0]", "V[f,I[m1],m0]", "9:1: SLNV gathers: how many"),
+        (
+            "exp(QK[m1,m0,p] - RM[m1+1,p])",
+            "exp(where(m0 < 9, QK[m1,m0,p] - RM[m1+1,p], -inf))",
+            "7:1: SLN chooses with where(...), which no array has an operator for",
+        ),
+        (
+            K_READ,
+            "SQ[e,p]*K[e,m1,m0%4]",
+            "3:1: QK reads at m0%4: which words a tile needs of it is not modelled",
+        ),
+        (
+            K_READ,
+            "SQ[e,p]*K[e,m1,clamp(m0-1,0,9)]",
+            "3:1: QK reads at clamp(m0 - 1, 0, 9): which words",
+        ),
+        (
+            "rank M = M1*M0",
+            "rank M = M1*M0\nrank E = C + D\nvar c in C\nvar d in D",
+            "5:1: SQ ranges over E = C + D: tiles of such a rank have no model",
+        ),
+    ],
+    ids=["filter", "gather", "choice", "remainder", "clamp", "concatenation"],
+)
+def test_what_has_no_model_is_refused_with_its_place(old, new, message):
+    text = str(ONE_PASS)
+    assert old in text
+    cascade = ec.parse(text.replace(old, new), "mine", file="mine.yaml")
+    with pytest.raises(archsim.ArchError) as caught:
+        archsim.run(cascade, ec.workload("bert", M=512, P=512, C=1, D=1), "fusemax", "fusemax")
+    assert f"mine.yaml:{message}" in str(caught.value)
