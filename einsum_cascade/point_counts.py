@@ -82,14 +82,16 @@ def count_points(
     for limit in limits:
         if any(_holds(limit.plus(bound, -1)) for bound in always):
             continue
-        known = limit.names <= box.keys() and all(abs(c) == 1 for _, c in limit.terms)
-        if known and len(limit.terms) == 1:
-            ((axis, sign),) = limit.terms
-            if sign == 1:
-                low[axis].append(-limit.constant)
+        known = limit.names <= box.keys()
+        unit = known and all(abs(c) == 1 for _, c in limit.terms)
+        if known and len(limit.terms) == 1 and _has_sign(limit.terms[0][1]):
+            ((axis, weight),) = limit.terms
+            if sympy.sympify(weight).is_positive:
+                low[axis].append(sympy.ceiling(-limit.constant / sympy.sympify(weight)))
             else:
-                stop[axis].append(limit.constant + 1)
-        elif known and len(limit.terms) == 2:
+                last = sympy.floor(limit.constant / sympy.sympify(-weight))
+                stop[axis].append(last + 1)
+        elif unit and len(limit.terms) == 2:
             first, second = sorted(limit.names)
             pairs.setdefault((first, second), []).append(limit)
         else:
@@ -106,6 +108,12 @@ def count_points(
             total *= number
             paired |= set(pair)
     return total * sympy.Mul(*(counts[axis] for axis in box if axis not in paired)), is_exact
+
+
+def _has_sign(weight: Size) -> bool:
+    import sympy
+
+    return bool(sympy.sympify(weight).is_positive or sympy.sympify(weight).is_negative)
 
 
 def _holds(limit: Linear) -> bool:
