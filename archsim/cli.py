@@ -15,12 +15,19 @@ from typing import Annotated, Any
 
 import typer
 
-from archsim import derivation_commands, hardware_commands, simulation_commands
+from archsim import analysis_commands, derivation_commands, hardware_commands, simulation_commands
 from archsim.command_line import Cascade, Json, SetSizes, app, bad, print_json, sizes
 from einsum_cascade.errors import Problem, SourceError, legal_words
 
 # Commands of other modules join when those are imported.
-__all__ = ["app", "derivation_commands", "hardware_commands", "main", "simulation_commands"]
+__all__ = [
+    "analysis_commands",
+    "app",
+    "derivation_commands",
+    "hardware_commands",
+    "main",
+    "simulation_commands",
+]
 KINDS = ("cascades", "models", "architectures", "mappings")
 
 

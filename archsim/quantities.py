@@ -66,12 +66,12 @@ def parse_exact(text: object, dimension: str) -> Fraction:
     return Fraction(number) * units[unit]
 
 
-def show_bytes(amount: float) -> str:
-    """Write a number of bytes for people: `16.0 MiB`."""
+def show_bytes(amount: float, digits: int = 4) -> str:
+    """Write a number of bytes for people: `16 MiB`."""
     for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if amount >= factor:
-            return f"{amount / factor:.4g} {unit}"
-    return f"{amount:.4g} B"
+            return f"{amount / factor:.{digits}g} {unit}"
+    return f"{amount:.{digits}g} B"
 
 
 def show_seconds(seconds: float) -> str:

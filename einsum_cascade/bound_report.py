@@ -93,6 +93,17 @@ class Bounds:
             sizes={name: values[name] for name in dict.fromkeys([*sizes, *needed, buffer])},
         )
 
+    @property
+    def buffer_name(self) -> str:
+        """What the words of the buffer are called in formulas and sizes."""
+        assert self._source is not None
+        return buffer_name(self._source)
+
+    @property
+    def buffer_words(self) -> int:
+        """Words of the buffer of a report with numbers."""
+        return self.sizes[self.buffer_name]
+
     def best(self, **sizes: int) -> Alternative | None:
         """Return the alternative with the least traffic, or None if no one fits.
 
@@ -180,7 +191,7 @@ def bounds(
         found,
         reason,
         meeting,
-        tuple(_cliffs(cascade, fibers, found)),
+        tuple(_cliffs(fibers, found)),
         _source=cascade,
     )
 
@@ -203,21 +214,28 @@ def _footprint(cascade: Cascade, fibers: tuple[FiberBound, ...]) -> Size:
 
 
 def _cliffs(
-    cascade: Cascade,
     fibers: Mapping[str, tuple[FiberBound, ...]],
     found: tuple[Alternative, ...],
 ) -> Iterator[Cliff]:
-    widths: dict[Size, list[str]] = {}
+    fitting: dict[Size, list[str]] = {}
     for name, own in fibers.items():
         for fiber in own:
-            for width in dict.fromkeys(fiber.widths):
-                text = f"{name} along {fiber.rank}"
-                if text not in widths.setdefault(width, []):
-                    widths[width].append(text)
-    for width, names in widths.items():
-        yield Cliff(width, f"a fiber fits: {', '.join(names)}")
+            for width in fiber.widths:
+                fitting.setdefault(width, []).append(f"{name} over {fiber.rank}")
+    for words, names in fitting.items():
+        yield Cliff(words, f"fiber of {_and(names)} fits")
+    least: dict[Size, list[str]] = {}
+    most: dict[Size, list[str]] = {}
     for one in found:
-        yield Cliff(one.least, f"{one.name} is feasible")
+        least.setdefault(one.least, []).append(one.name)
         # With a single block the inputs are loaded only once.
         if one.block in names_in(one.traffic):
-            yield Cliff(one.most, f"{one.name} has all rows in one block")
+            most.setdefault(one.most, []).append(one.name)
+    for words, names in least.items():
+        yield Cliff(words, f"{_and(names)} {'fits' if len(names) == 1 else 'fit'}")
+    for words, names in most.items():
+        yield Cliff(words, f"{_and(names)} in one block")
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join(dict.fromkeys(names))

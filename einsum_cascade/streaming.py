@@ -231,6 +231,7 @@ def crossover(cascade: Cascade, blocks: RowBlocks, found: tuple[Alternative, ...
     once = sympy.Add(
         *((1 if images.get(n) else number) * each[n] for n, number in blocks.passes if n in each)
     )
-    if any(extent in formula.free_symbols for formula in (slope, state, again, once)):
+    growing = {extent, *(symbol(part) for part in cascade.parts_of(blocks.rank))}
+    if any(growing & formula.free_symbols for formula in (slope, state, again, once)):
         return None
     return sympy.factor((again - once) * state / (once * slope))

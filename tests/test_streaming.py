@@ -381,8 +381,8 @@ def test_bounds_below_alternatives_and_falling(name, drawn, first, second):
 def test_cliffs_are_where_the_figures_drop():
     found = SHIPPED["softmax-3pass"].at(M=4096, P=4096, E=64, F=64, S=1)
     drops = {cliff.what: cliff.words for cliff in found.cliffs}
-    assert 4096 == drops["a fiber fits: K along M"]
-    assert 4096 + 258 == drops["keep is feasible"]
+    assert 4096 == drops["fiber of K over M fits"]
+    assert 4096 + 258 == drops["keep fits"]
     for cliff in found.cliffs:
         before = SHIPPED["softmax-3pass"].at(M=4096, P=4096, E=64, F=64, S=cliff.words - 1)
         after = SHIPPED["softmax-3pass"].at(M=4096, P=4096, E=64, F=64, S=cliff.words)
