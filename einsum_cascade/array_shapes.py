@@ -160,6 +160,7 @@ def extents_of(
     """Extent of every rank: from arrays, then `sizes`, then the cascade's defaults."""
     found = {**_rank_sizes(cascade, given, forms, sizes), **sizes}
     defaults = dict(cascade.default_sizes)
+    _join(found, cascade)
     for whole, parts in cascade.splits:
         known = [part for part in parts if part in found]
         if whole in found:

@@ -80,16 +80,15 @@ def _declare_ranks(draft: Draft) -> Iterator[Problem]:
             )
         draft.splits[whole.name] = tuple(name.name for name in split)
     concatenations = list(draft.of("concat"))
-    split_ranks = {*parts, *draft.splits}
     wholes = [directive.names[0].name for directive in concatenations]
     for i, directive in enumerate(concatenations):
         whole, *joined = directive.names
         names = [name.name for name in directive.names]
         for j, name in enumerate(directive.names):
             message = ""
-            if name.name in split_ranks:
+            if name.name in parts or (j and name.name in draft.splits):
                 message = f"rank {name.name} is both split and concatenated"
-                hint = "a concatenated rank and its parts are not split; leave out one of the lines"
+                hint = "only the whole of a concatenated rank may be split; leave out one line"
             elif j == 0 and name.name in wholes[:i]:
                 message = f"rank {name.name} is concatenated twice"
                 hint = "write one line with all parts: rank M = T + N + X"

@@ -450,7 +450,6 @@ MISTAKES = [
     ("rank M = T + T\nL[t] = A[t]", 1, 14, "rank T is already a part of M"),
     ("rank M = T + M\nL[t] = A[t]*B[m]", 1, 14, "rank M is already a part of M"),
     (TWO + "L[T+n,p] = B[n,p]\nrank M = N + T", 4, 6, "rank M is concatenated twice"),
-    (TWO + "L[T+n,p] = B[n,p]\nrank M = M1*M0", 1, 6, "rank M is both split and concatenated"),
     (TWO + "L[T+n,p] = B[n,p]\nrank N = N1*N0", 1, 14, "rank N is both split and concatenated"),
     (TWO + "L[T+n,p] = B[n,p]\nrank N = C + D", 1, 14, "rank N is concatenated itself"),
     ("rank M = T + NN\nL[t] = A[t]", 1, 14, "no index ranges over NN"),
@@ -511,3 +510,19 @@ def test_a_wrong_offset_in_full():
         "        ^\n"
         "  write T+n"
     )
+
+
+def test_the_whole_of_a_concatenated_rank_may_be_split():
+    """Pieces stay whole; what reads them goes tile by tile, the last tile ragged."""
+    text = """
+rank M = T + N
+rank M = M1*M0
+L[t] = A[t]
+L[T+n] = B[n]
+Z[m1] = sum[m0](L[m1*M0+m0])
+"""
+    joined = parse(text)
+    assert parse(str(joined)) == joined
+    a, b = np.arange(1.0, 4.0), np.arange(10.0, 15.0)
+    found = evaluate(joined, A=a, B=b, sizes={"M0": 3})["Z"]
+    np.testing.assert_array_equal(found, [6, 10 + 11 + 12, 13 + 14])

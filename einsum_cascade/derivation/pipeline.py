@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from einsum_cascade.cascade import DEFAULT_TILE, Cascade, variables_in
 from einsum_cascade.derivation.certificate import Certificate
@@ -108,6 +108,9 @@ def derive(
     layout = layout_of(cascade, fiber.variable, tile=tile, split=split, reference=reference)
     derived = _parsed(fiber, staging, layout)
     after = passes(derived, fiber.rank).passes
+    if after >= before and any(rule not in ("hoist", "refused") for rule, _ in staging.rules):
+        # A recurrence that saves no pass is no gain.
+        return _unchanged(fiber, replace(staging, rules=()), before)
     _verify(cascade, staging.certificates)
     error = largest_difference(cascade, derived, fiber.rank)
     if error > TOLERANCE:

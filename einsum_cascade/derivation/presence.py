@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from einsum_cascade.cascade import Cascade, affine, variables_in
+from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
 from einsum_cascade.expressions import (
     Access,
     Apply,
@@ -35,6 +35,15 @@ def presence(cascade: Cascade, expr: Expr) -> tuple[Condition, ...] | None:
             return None
         found += conditions
     return tuple(dict.fromkeys(found))
+
+
+def requirements(cascade: Cascade, expr: Expr) -> frozenset[Condition | Access]:
+    """What must hold for a point of an expression to count; a read stands for itself if need be."""
+    found: set[Condition | Access] = set()
+    for read in _certain(expr):
+        conditions = _of_read(cascade, read)
+        found |= {read} if conditions is None else set(conditions)
+    return frozenset(found)
 
 
 def joined(conditions: tuple[Condition, ...]) -> Condition:
@@ -74,8 +83,9 @@ def _of_read(cascade: Cascade, read: Access) -> list[Condition] | None:
     if not definitions:
         return found + _inside(cascade, plain)
     if len(definitions) > 1:
-        # States of recurrences and pieces: what fills them is present.
-        return found
+        # What a recurrence fills is present. Pieces of a concatenated rank may leave gaps.
+        is_full = not _pieces(cascade, definitions) or _is_full(cascade, definitions)
+        return found if is_full else None
     (einsum,) = definitions
     inner = [] if einsum.where is None else _terms(einsum.where)
     more = presence(cascade, einsum.map)
@@ -87,6 +97,25 @@ def _of_read(cascade: Cascade, read: Access) -> list[Condition] | None:
         if not set(variables_in(condition)) & set(einsum.over):
             found.append(rewrite_condition(condition, _substitution(values)))
     return found
+
+
+def _pieces(cascade: Cascade, definitions: tuple[Einsum, ...]) -> tuple[str, ...]:
+    """The ranks that the pieces of a concatenated rank range over; none for a recurrence."""
+    dims = cascade.tensor(definitions[0].name).dims
+    return tuple(
+        cascade.rank_of(affine(index).variables[0])
+        for einsum in definitions
+        for dim, index in zip(dims, einsum.target.indices, strict=True)
+        if dim.rank and cascade.concatenated(dim.rank) and affine(index).variables
+    )
+
+
+def _is_full(cascade: Cascade, definitions: tuple[Einsum, ...]) -> bool:
+    """True if pieces cover the whole rank, and nothing empties them."""
+    dims = cascade.tensor(definitions[0].name).dims
+    parts = {p for dim in dims if dim.rank for p in cascade.concatenated(dim.rank)}
+    is_plain = all(e.where is None and presence(cascade, e.map) == () for e in definitions)
+    return is_plain and parts <= set(_pieces(cascade, definitions))
 
 
 def _terms(condition: Condition) -> list[Condition]:

@@ -225,10 +225,10 @@ def _numerical_rank(
     term = term.xreplace({s: sympy.Float(v, 30) for s, v in fixed.items()})
     try:
         function = sympy.lambdify([*x, *a], term, "numpy")
-        points = [[draw.uniform(0.5, 2.0) for _ in x] for _ in range(RANK_POINTS)]
-        values = [[draw.uniform(0.5, 2.0) for _ in a] for _ in range(RANK_POINTS)]
+        points = [[draw.uniform(-4.0, 4.0) for _ in x] for _ in range(RANK_POINTS)]
+        values = [[draw.uniform(0.2, 3.0) for _ in a] for _ in range(RANK_POINTS)]
         matrix = np.array([[float(function(*p, *v)) for v in values] for p in points])
     except (NameError, TypeError, ValueError, SyntaxError):
         return None
     singular = np.linalg.svd(matrix, compute_uv=False)
-    return int(np.sum(singular > 1e-7 * singular[0]))
+    return int(np.sum(singular > 1e-10 * singular[0]))

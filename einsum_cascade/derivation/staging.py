@@ -15,6 +15,7 @@ from einsum_cascade.cascade import Einsum, variables_in
 from einsum_cascade.derivation.algebra import Algebra
 from einsum_cascade.derivation.certificate import Certificate
 from einsum_cascade.derivation.fiber import Fiber
+from einsum_cascade.derivation.presence import requirements
 from einsum_cascade.derivation.separation import Separation, separate
 from einsum_cascade.expressions import Access, Condition, Expr, Name, accesses, to_text
 
@@ -87,6 +88,11 @@ def stage(fiber: Fiber) -> Staging:
         found: Separation | None = None
         if now:
             tried = _separate(fiber, algebra, einsum, map_, now)
+            if not isinstance(tried, str):
+                needs = {*filters, *requirements(fiber.cascade, map_)}
+                tried = (
+                    _late(fiber, algebra, tried, [staged[a.tensor] for a in now], needs) or tried
+                )
             if isinstance(tried, str):
                 rules.append(("refused", einsum.name))
                 names = ", ".join(str(a) for a in now)
@@ -131,6 +137,26 @@ def _separate(
         else:
             moving.add(symbol)
     return separate(term, einsum.op, frozenset(moving), fresh)
+
+
+def _late(
+    fiber: Fiber,
+    algebra: Algebra,
+    found: Separation,
+    references: list[Staged],
+    needs: set[Condition | Access],
+) -> str | None:
+    """Why a reference may still be infinite when there is something to reduce, if it may."""
+    followed = {leaf for basis in found.basis for leaf in map(algebra.leaf, basis.free_symbols)}
+    for one in references:
+        is_followed = any(isinstance(a, Access) and a.tensor == one.einsum.name for a in followed)
+        if one.einsum.op not in ("max", "min") or not is_followed:
+            continue
+        more = {*one.conditions, *requirements(fiber.cascade, one.map)} - needs
+        if more:
+            what = ", ".join(sorted(map(str, more)))
+            return f"{one.einsum.name} is empty until {what}, but there is something to reduce"
+    return None
 
 
 def _new(access: Access) -> Access:
