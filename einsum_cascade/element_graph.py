@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
 from einsum_cascade.expressions import (
-    VARIABLE,
     Access,
     Apply,
     Compare,
@@ -96,6 +95,8 @@ class ElementGraph:
     graph: nx.DiGraph[Node]
     facts: Mapping[Node, Facts]
     shapes: Mapping[str, tuple[int, ...]]
+    # Who reads each element, or may read it in a gather.
+    readers: dict[Node, list[Node]] = field(default_factory=dict)
 
     def candidates(self, gather: Gather) -> Iterator[Node]:
         """Every element that a gather may read."""
@@ -117,7 +118,14 @@ def element_graph(cascade: Cascade, extents: Mapping[str, int]) -> ElementGraph:
             build.add(Node(name, at), (), Facts("input"))
     for group, step in enumerate(plan(cascade.einsums, dict(cascade.variables))):
         build.run((step,), {}, group)
-    return ElementGraph(cascade, extents, build.graph, build.facts, build.shapes)
+    found = ElementGraph(cascade, extents, build.graph, build.facts, build.shapes)
+    for node, facts in build.facts.items():
+        for operand in build.graph.pred[node]:
+            found.readers.setdefault(operand, []).append(node)
+        for gather in facts.gathers:
+            for candidate in found.candidates(gather):
+                found.readers.setdefault(candidate, []).append(node)
+    return found
 
 
 @dataclass(slots=True)
@@ -211,7 +219,7 @@ class _Build:
         match expr:
             case Number(value=value):
                 return value
-            case Name(name=name) if VARIABLE.match(name):
+            case Name(name=name) if name in at:
                 return at[name]
             case Name(name=name):
                 return self.extents.get(name, dict(self.cascade.parameters).get(name))

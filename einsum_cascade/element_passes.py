@@ -31,6 +31,9 @@ from einsum_cascade.cascade import Cascade, Tensor, affine
 from einsum_cascade.element_graph import ElementGraph, Gather, Node, element_graph
 from einsum_cascade.element_shapes import small_extents
 
+# Of fewer elements that are read, "all of them" says nothing.
+SHORTEST = 4
+
 
 @dataclass(frozen=True, slots=True)
 class ElementCount:
@@ -100,24 +103,35 @@ def count_passes(
     graph = element_graph(cascade, small_extents(cascade, rank, length, sizes))
     found = {}
     for tensor in cascade.tensors:
-        own = [count(f, lookback) for f in fibers(graph, tensor, rank)]
-        if own and is_traversed(cascade, tensor):
+        if not is_traversed(cascade, tensor):
+            continue
+        those = list(fibers(graph, tensor, rank))
+        # Fibers cut short by an edge or a filter say nothing about long ones.
+        enough = max((len(f.elements) for f in those), default=0) / 2
+        own = [count(f, lookback) for f in those if len(f.elements) >= enough]
+        if own:
             worst = max(own, key=lambda one: (one.lower, one.upper))
             found[tensor.name] = replace(worst, upper=max(one.upper for one in own))
     return found
 
 
 def fibers(graph: ElementGraph, tensor: Tensor, rank: str) -> Iterator[Fiber]:
-    """Every fiber of a tensor along a rank, or along all parts of a split rank."""
+    """Fibers of a tensor along a rank, or along all parts of a split rank.
+
+    Of its other ranks those at the first, the middle and the last coordinate are taken: edges and
+    filters make a difference there.
+    """
     parts = graph.cascade.parts_of(rank)
     joined = (rank, *graph.cascade.concatenated(rank))
     axes: list[tuple[int, ...]] = [(a,) for a, name in enumerate(tensor.ranks) if name in joined]
     if len(parts) > 1 and set(parts) <= set(tensor.ranks):
         axes.append(tuple(tensor.ranks.index(part) for part in parts))
     shape = graph.shapes[tensor.name]
-    readers = _readers(graph)
     for along in axes:
-        others = [(0,) if axis in along else range(size) for axis, size in enumerate(shape)]
+        others = [
+            (0,) if axis in along else sorted({0, size // 2, size - 1})
+            for axis, size in enumerate(shape)
+        ]
         for fixed in itertools.product(*others):
             nodes = []
             for position in itertools.product(*(range(shape[axis]) for axis in along)):
@@ -125,25 +139,12 @@ def fibers(graph: ElementGraph, tensor: Tensor, rank: str) -> Iterator[Fiber]:
                 for axis, coordinate in zip(along, position, strict=True):
                     at[axis] = coordinate
                 nodes.append(Node(tensor.name, tuple(at)))
-            read = tuple(node for node in nodes if node in readers)
-            yield _fiber(graph, readers, read, frozenset((*parts, *joined)))
-
-
-def _readers(graph: ElementGraph) -> dict[Node, list[Node]]:
-    """Who reads each element that somebody reads, or may read in a gather."""
-    found: dict[Node, list[Node]] = {}
-    for node, facts in graph.facts.items():
-        if graph.graph.succ[node]:
-            found.setdefault(node, []).extend(graph.graph.succ[node])
-        for gather in facts.gathers:
-            for candidate in graph.candidates(gather):
-                found.setdefault(candidate, []).append(node)
-    return found
+            read = tuple(node for node in nodes if graph.readers.get(node))
+            yield _fiber(graph, read, frozenset((*parts, *joined)))
 
 
 def _fiber(
     graph: ElementGraph,
-    readers: Mapping[Node, list[Node]],
     elements: tuple[Node, ...],
     along: frozenset[str],
 ) -> Fiber:
@@ -153,7 +154,7 @@ def _fiber(
     pending = list(elements)
     while pending:
         node = pending.pop()
-        for reader in readers.get(node, ()):
+        for reader in graph.readers.get(node, ()):
             if reader not in reached:
                 reached.add(reader)
                 pending.append(reader)
@@ -279,7 +280,7 @@ def count(fiber: Fiber, lookback: int) -> ElementCount:
         lookback: how many positions behind the front of a sweep are still at hand: tiles and
             windows. Used as far as the fiber is longer than (passes + 2)(lookback + 1).
     """
-    if not fiber.elements:
+    if len(fiber.elements) < SHORTEST:
         return ElementCount(1, 1, (0,), 0, (), (1,))
     homes = _homes(fiber)
     level = set(homes.visits) | homes.gathering

@@ -13,7 +13,7 @@ fiber: all parts of the rank (an element of full resolution) or outer parts only
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 INFINITE = 1 << 60
 # Homes: for each part of the analysed rank the axes (or variables) that follow it.
@@ -30,12 +30,15 @@ class Component:
     """A tie to the fiber: which axes follow which parts, since which level, and how it covers.
 
     `direction` is 0 for single positions, 1 for everything up to a position, -1 for everything
-    from it on.
+    from it on; that position is the axis or variable plus `shift`, None if nobody knows. `form`
+    tells how a position is computed if it does not stay near its variable, such as `m//2`.
     """
 
     home: Home
     level: int
     direction: int = 0
+    shift: int | None = 0
+    form: str = ""
 
     @property
     def names(self) -> frozenset[str]:
@@ -51,8 +54,6 @@ class Piece:
     components: tuple[Component, ...]
     # Interval for each (fixed rank, axis or variable) that restricts it.
     region: tuple[tuple[tuple[str, str], Interval], ...] = ()
-    # False once a rule gave a lower bound that a schedule may not reach.
-    is_tight: bool = field(default=True, compare=False)
     # How it came to its level: the reads and barriers so far.
     trace: tuple[str, ...] = field(default=(), compare=False)
 
@@ -70,17 +71,45 @@ def next_visit(level: int) -> int:
 def merge(components: Iterable[Component]) -> tuple[Component, ...]:
     """Drop ties that another one implies: a tile's value beside an element of that tile."""
     kept: list[Component] = []
-    for one in sorted(set(components), key=lambda c: (-len(c.home), -c.level, c.direction)):
+    for one in sorted(set(components), key=_strength):
         home = dict(one.home)
         implied = any(
             other.level >= one.level
             and all(dict(other.home).get(part) == names for part, names in home.items())
-            and one.direction in (0, other.direction)
+            and _reaches(other, one)
             for other in kept
         )
         if not implied:
             kept.append(one)
-    return tuple(sorted(kept, key=lambda c: (-len(c.home), sorted(c.names), c.level)))
+    return tuple(sorted(kept, key=_place))
+
+
+def _strength(component: Component) -> tuple[int, int, bool, bool, int]:
+    reach = (component.shift or 0) * component.direction
+    return (
+        -len(component.home),
+        -component.level,
+        component.direction == 0,
+        component.shift is None,
+        -reach,
+    )
+
+
+def _place(component: Component) -> tuple[int, list[str], int, int, int]:
+    shift = INFINITE if component.shift is None else component.shift
+    names = sorted(component.names)
+    return -len(component.home), names, component.level, component.direction, shift
+
+
+def _reaches(strong: Component, weak: Component) -> bool:
+    """True if a tie covers what another one of the same home covers."""
+    if weak.direction not in (0, strong.direction) or weak.form != strong.form:
+        return False
+    if weak.shift is None or weak.shift == strong.shift:
+        return True
+    if strong.shift is None or not weak.direction:
+        return False
+    return (strong.shift - weak.shift) * weak.direction > 0
 
 
 def rename(component: Component, names: Mapping[str, str]) -> Component | None:
@@ -90,7 +119,7 @@ def rename(component: Component, names: Mapping[str, str]) -> Component | None:
         there = frozenset(names[name] for name in following if name in names)
         if there:
             home.append((part, there))
-    return Component(tuple(home), component.level, component.direction) if home else None
+    return replace(component, home=tuple(home)) if home else None
 
 
 def prune(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
@@ -115,9 +144,7 @@ def _dominates(strong: Piece, weak: Piece) -> bool:
             return False
     return all(
         any(
-            mine.home == theirs.home
-            and mine.level >= theirs.level
-            and theirs.direction in (0, mine.direction)
+            mine.home == theirs.home and mine.level >= theirs.level and _reaches(mine, theirs)
             for mine in strong.components
         )
         for theirs in weak.components
