@@ -147,9 +147,8 @@ def _results(numbers: Bounds, word: int) -> Iterator[str]:
     for one in numbers.alternatives:
         if one.traffic is not None:
             over = f"{one.traffic / numbers.total:.3g} times the bound"
-            mark = "  <- best" if one == best else ""
             row = (one.name, f"{one.rows:,}", f"{one.live:,}", *_words(one.traffic, word))
-            rows.append((*row, over + mark))
+            rows.append((*row, over, "<- best" if one == best else ""))
     if rows:
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         titles = ("", "rows", "on chip", "traffic")

@@ -107,12 +107,11 @@ def _draw(found: Bounds, data: Curves, word_bytes: int) -> Figure:
     panel.set_ylim(bottom, top)
     panel.set_xlim(data.buffers[0], data.buffers[-1])
     panel.fill_between(data.buffers, data.bound, bottom, color="#000000", alpha=0.07, linewidth=0)
-    middle = (data.buffers[0] * data.buffers[-1]) ** 0.5
     panel.text(
-        middle,
+        0.01,
         low / span**0.06,
         "impossible",
-        ha="center",
+        transform=panel.get_yaxis_transform(),
         va="center",
         fontsize=8,
         style="italic",
@@ -200,6 +199,8 @@ def _marks(panel: Axes, found: Bounds, word_bytes: int, start: float, top: float
             va="center",
             ha="right" if is_left else "left",
             color="#333333",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
+            zorder=5,
         )
 
 

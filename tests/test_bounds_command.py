@@ -1,6 +1,11 @@
 """`archsim bounds`: what it prints, its JSON, its picture, and its errors."""
 
+import doctest
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +13,7 @@ from typer.testing import CliRunner
 import einsum_cascade as ec
 from archsim.bound_plots import curves, draw_bounds
 from archsim.cli import app
+from einsum_cascade import bound_report
 from einsum_cascade.errors import SourceError
 
 SIZES = "M=4096,P=4096,E=64,F=64"
@@ -36,7 +42,7 @@ def test_numbers_beside_formulas():
     assert text.startswith(
         "softmax-3pass over M, a buffer of 524,288 words (1 MiB, 2 bytes each)\n"
     )
-    assert "re-read  4,032  524,288   2,621,440   5 MiB  2.5 times the bound  <- best\n" in text
+    assert "re-read  4,032  524,288   2,621,440   5 MiB   2.5 times the bound  <- best\n" in text
     assert "hold needs 524418 words, the buffer has 524288\n" in text
     assert "keep fits                            4,354  8.504 KiB\n" in text
     assert all(line == line.rstrip() for line in text.splitlines())
@@ -131,3 +137,33 @@ def test_a_picture_without_ways(tmp_path):
     found = formulas.at(N=50, W=3, S=20)
     assert not found.alternatives
     assert 2 == len(draw_bounds(formulas, found, 2, tmp_path))
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "bounds.md"
+
+
+def test_documentation_shows_what_is_printed():
+    page = PAGE.read_text("utf-8")
+    (block,) = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
+    command, _, expected = block.partition("\n")
+    words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', command)]
+    assert call(*words[3:]).startswith(expected)
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert re.findall(r"# (.*)", code) == done.stdout.splitlines()
+
+
+def test_documentation_names_the_buffers_at_which_the_best_changes():
+    """Spill up to 11 KiB, then re-read; hold just above 1 MiB."""
+    formulas = ec.bounds(ec.load("softmax-3pass"))
+    sizes = {"M": 4096, "P": 4096, "E": 64, "F": 64}
+    best = {kib: formulas.best(**sizes, S=kib * 512).name for kib in (10, 12, 1024, 1025)}
+    assert {10: "spill", 12: "re-read", 1024: "re-read", 1025: "hold"} == best
+    assert (PAGE.parent / "bounds-softmax-3pass.png").is_file()
+
+
+def test_docstring_example():
+    failed, tried = doctest.testmod(bound_report)
+    assert (0, 4) == (failed, tried)
