@@ -23,13 +23,14 @@ unknown element: it covers what every candidate covers, and visits F if a candid
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from einsum_cascade.cascade import Cascade, Tensor, affine
-from einsum_cascade.element_graph import ElementGraph, Gather, Node, element_graph
+from einsum_cascade.element_fibers import Fiber, Homes, fibers, homes_of
+from einsum_cascade.element_graph import Node, element_graph
 from einsum_cascade.element_shapes import small_extents
+from einsum_cascade.element_streams import sweeps_needed
 
 # Of fewer elements that are read, "all of them" says nothing.
 SHORTEST = 4
@@ -48,27 +49,6 @@ class ElementCount:
     witness: tuple[str, ...]
     # Directions of the sweeps that reach `upper`: 1 upwards, -1 downwards.
     directions: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fiber:
-    """A fiber of a root tensor, as far as it is read, and what depends on it."""
-
-    source: ElementGraph
-    elements: tuple[Node, ...]
-    # Loop ranks along which the fiber runs: what their recurrences carry is state.
-    along: frozenset[str]
-    # Everything that depends on the fiber, producers first; operands that do; candidates of
-    # gathers that do; and operands that are no carried state.
-    order: tuple[Node, ...] = ()
-    operands: dict[Node, tuple[Node, ...]] = field(default_factory=dict)
-    gathered: dict[Node, dict[Gather, tuple[Node, ...]]] = field(default_factory=dict)
-    private: dict[Node, tuple[Node, ...]] = field(default_factory=dict)
-
-    @property
-    def everything(self) -> int:
-        """Bitmask of all positions."""
-        return (1 << len(self.elements)) - 1
 
 
 def count_passes(
@@ -115,138 +95,7 @@ def count_passes(
     return found
 
 
-def fibers(graph: ElementGraph, tensor: Tensor, rank: str) -> Iterator[Fiber]:
-    """Fibers of a tensor along a rank, or along all parts of a split rank.
-
-    Of its other ranks those at the first, the middle and the last coordinate are taken: edges and
-    filters make a difference there.
-    """
-    parts = graph.cascade.parts_of(rank)
-    joined = (rank, *graph.cascade.concatenated(rank))
-    axes: list[tuple[int, ...]] = [(a,) for a, name in enumerate(tensor.ranks) if name in joined]
-    if len(parts) > 1 and set(parts) <= set(tensor.ranks):
-        axes.append(tuple(tensor.ranks.index(part) for part in parts))
-    shape = graph.shapes[tensor.name]
-    for along in axes:
-        others = [
-            (0,) if axis in along else sorted({0, size // 2, size - 1})
-            for axis, size in enumerate(shape)
-        ]
-        for fixed in itertools.product(*others):
-            nodes = []
-            for position in itertools.product(*(range(shape[axis]) for axis in along)):
-                at = list(fixed)
-                for axis, coordinate in zip(along, position, strict=True):
-                    at[axis] = coordinate
-                nodes.append(Node(tensor.name, tuple(at)))
-            read = tuple(node for node in nodes if graph.readers.get(node))
-            yield _fiber(graph, read, frozenset((*parts, *joined)))
-
-
-def _fiber(
-    graph: ElementGraph,
-    elements: tuple[Node, ...],
-    along: frozenset[str],
-) -> Fiber:
-    """Collect what depends on the elements of a fiber."""
-    cut = set(elements)
-    reached = set(elements)
-    pending = list(elements)
-    while pending:
-        node = pending.pop()
-        for reader in graph.readers.get(node, ()):
-            if reader not in reached:
-                reached.add(reader)
-                pending.append(reader)
-    fiber = Fiber(graph, elements, along)
-    order = []
-    for node, facts in graph.facts.items():
-        if node not in reached:
-            continue
-        order.append(node)
-        if node in cut:
-            fiber.operands[node] = fiber.private[node] = ()
-            continue
-        operands = tuple(o for o in graph.graph.pred[node] if o in reached)
-        fiber.operands[node] = operands
-        fiber.private[node] = tuple(o for o in operands if not _is_carried(graph, o, node, along))
-        groups = [(g, tuple(graph.candidates(g))) for g in facts.gathers]
-        found = {g: group for g, group in groups if any(c in reached for c in group)}
-        if found:
-            fiber.gathered[node] = found
-    return replace(fiber, order=tuple(order))
-
-
-def _is_carried(graph: ElementGraph, operand: Node, node: Node, along: frozenset[str]) -> bool:
-    """True if a recurrence along the fiber hands an operand on from an earlier step."""
-    of, to = graph.facts[operand], graph.facts[node]
-    before = dict(of.steps)
-    if of.group != to.group:
-        # The element a recurrence starts from is defined outside of the loop.
-        return operand.tensor == node.tensor and any(rank in along for rank, _ in to.steps)
-    return any(before.get(rank, step) != step for rank, step in to.steps if rank in along)
-
-
-@dataclass(slots=True)
-class _Homes:
-    """Homes and visits of all nodes of a fiber, as bitmasks; only nonempty ones are kept."""
-
-    home: dict[Node, int] = field(default_factory=dict)
-    visits: dict[Node, int] = field(default_factory=dict)
-    # Nodes that gather something tied to the fiber.
-    gathering: set[Node] = field(default_factory=set)
-
-
-def _homes(fiber: Fiber) -> _Homes:
-    """Compute homes group by group, so that a summary is known before it is read."""
-    found = _Homes()
-    half = len(fiber.elements) // 2
-    place = {node: 1 << i for i, node in enumerate(fiber.elements)}
-    facts = fiber.source.facts
-    for _, group in itertools.groupby(fiber.order, key=lambda node: facts[node].group):
-        members = list(group)
-        summaries: set[tuple[str, bool]] = set()
-        while True:
-            homes: dict[tuple[str, bool], set[int]] = {}
-            for node in members:
-                kind = (node.tensor, node.point is None)
-                home = place.get(node) or _home(fiber, found, node)
-                if node not in place and (kind in summaries or home.bit_count() > half):
-                    home = 0
-                found.home[node] = home
-                if home and node not in place:
-                    homes.setdefault(kind, set()).add(home)
-            coarse = {kind for kind, different in homes.items() if len(different) <= half}
-            if not coarse:
-                break
-            summaries |= coarse
-    for node in fiber.order:
-        if facts[node].kind != "map" or node in place:
-            continue
-        visits = 0
-        for operand in fiber.private[node]:
-            visits |= found.home[operand]
-        if visits:
-            found.visits[node] = visits
-        tied = (c for group in fiber.gathered.get(node, {}).values() for c in group)
-        if any(found.home.get(candidate) for candidate in tied):
-            found.gathering.add(node)
-    return found
-
-
-def _home(fiber: Fiber, found: _Homes, node: Node) -> int:
-    homes = [found.home.get(operand, 0) for operand in fiber.private[node]]
-    homes = [home for home in homes if home]
-    if fiber.source.facts[node].kind == "map" and homes:
-        smallest = min(home.bit_count() for home in homes)
-        homes = [home for home in homes if home.bit_count() == smallest]
-    union = 0
-    for home in homes:
-        union |= home
-    return union
-
-
-def _covers(fiber: Fiber, homes: _Homes, level: set[Node], *, is_first: bool) -> dict[Node, int]:
+def _covers(fiber: Fiber, homes: Homes, level: set[Node], *, is_first: bool) -> dict[Node, int]:
     """Positions visited by a level's nodes among each node and its ancestors."""
     found: dict[Node, int] = {}
     if is_first:
@@ -282,7 +131,7 @@ def count(fiber: Fiber, lookback: int) -> ElementCount:
     """
     if len(fiber.elements) < SHORTEST:
         return ElementCount(1, 1, (0,), 0, (), (1,))
-    homes = _homes(fiber)
+    homes = homes_of(fiber)
     level = set(homes.visits) | homes.gathering
     levels, covers, widths = [level], [], [len(fiber.elements)]
     while True:
@@ -304,7 +153,7 @@ def count(fiber: Fiber, lookback: int) -> ElementCount:
     )
 
 
-def _width(homes: _Homes, level: set[Node]) -> int:
+def _width(homes: Homes, level: set[Node]) -> int:
     """How many positions a level can touch at once by paths that share nothing: a matching."""
     different = sorted({homes.visits.get(node, 0) for node in level} - {0})
     if all(home.bit_count() == 1 for home in different):
@@ -360,66 +209,6 @@ def _ancestors(fiber: Fiber, node: Node) -> set[Node]:
         found.update(new)
         pending += new
     return found
-
-
-def sweeps_needed(
-    fiber: Fiber, homes: _Homes, lookback: int, least: int = 1
-) -> tuple[int, tuple[int, ...]]:
-    """Fewest sweeps of a greedy stream over all choices of directions, and those directions."""
-    best: tuple[int, tuple[int, ...]] = (1 << 30, ())
-    for length in range(least, least + 3):
-        for directions in itertools.product((1, -1), repeat=length):
-            sweeps = _stream(fiber, homes, lookback, directions)
-            if sweeps < best[0]:
-                best = (sweeps, directions[:sweeps])
-            if best[0] == least:
-                return best
-        if best[0] <= length:
-            break
-    return best
-
-
-def _stream(fiber: Fiber, homes: _Homes, lookback: int, directions: tuple[int, ...]) -> int:
-    """Sweeps that a greedy schedule takes; after the given directions the last one repeats."""
-    n = len(fiber.elements)
-
-    def at(sweep: int, position: int) -> int:
-        way = directions[min(sweep, len(directions)) - 1]
-        return position if way > 0 else n - 1 - position
-
-    # What only ever looks at a few positions keeps them: RD[M1], the end of a recurrence.
-    touched: dict[tuple[str, bool], int] = {}
-    for node, visits in homes.visits.items():
-        kind = (node.tensor, node.point is None)
-        touched[kind] = touched.get(kind, 0) | visits
-    few = {kind for kind, all_visits in touched.items() if all_visits.bit_count() <= 1 + lookback}
-    # Sweep and position from which each value is known; (0, 0) before the first sweep.
-    known: dict[Node, tuple[int, int]] = {
-        node: (1, at(1, i)) for i, node in enumerate(fiber.elements)
-    }
-    last = 1
-    for node in fiber.order:
-        if node in known:
-            continue
-        time = max((known[operand] for operand in fiber.operands[node]), default=(0, 0))
-        if fiber.source.facts[node].kind == "map":
-            for gather, group in fiber.gathered.get(node, {}).items():
-                index = max((known.get(node, (0, 0))[0] for node in gather.pointers), default=0)
-                late = max((known[c][0] for c in group if c in known), default=1)
-                time = max(time, (max(index + 1, late), n - 1))
-            visits = homes.visits.get(node, 0)
-            if visits and (node.tensor, node.point is None) not in few:
-                places = [i for i in range(n) if visits >> i & 1]
-                here = [at(time[0], i) for i in places]
-                front = max(time[1], *here)
-                if front - min(here) <= lookback:
-                    time = (time[0], front)
-                else:
-                    time = (time[0] + 1, max(at(time[0] + 1, i) for i in places))
-            if visits or node in homes.gathering:
-                last = max(last, time[0])
-        known[node] = time
-    return last
 
 
 def is_traversed(cascade: Cascade, tensor: Tensor) -> bool:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from einsum_cascade.cascade import Cascade, affine, variables_in
-from einsum_cascade.expressions import Access, Compare, Select, walk
+from einsum_cascade.expressions import Access, Apply, Compare, Expr, Name, Number, Select, walk
 from einsum_cascade.operators import REDUCTIONS
 
 TILE = 3
@@ -111,9 +111,24 @@ def _ties(cascade: Cascade, found: Mapping[str, int]) -> Iterator[tuple[str, str
                     continue
                 ranks = [cascade.rank_of(name) for name in form.variables]
                 for rank in ranks:
-                    if rank != dim.rank:
+                    if rank != dim.rank and cascade.whole_of(rank) != dim.rank:
                         extra = sum(found[r] for r in ranks if r not in (rank, dim.rank))
+                        # Wide enough for all offsets of a window that takes strides.
+                        extra += (_stride(index, found) - 1) * found[rank]
                         yield rank, dim.rank, extra
+
+
+def _stride(index: Expr, found: Mapping[str, int]) -> int:
+    """The largest factor of a product in an index."""
+    factors = [1]
+    for node in walk(index):
+        if isinstance(node, Apply) and node.operator == "mul":
+            for side in node.arguments:
+                if isinstance(side, Number):
+                    factors.append(int(side.value))
+                elif isinstance(side, Name):
+                    factors.append(found.get(side.name, 1))
+    return max(factors)
 
 
 def _comparisons(condition: object) -> Iterator[tuple[str, ...]]:

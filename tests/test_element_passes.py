@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 import einsum_cascade as ec
+from einsum_cascade.element_fibers import fibers
 from einsum_cascade.element_graph import Node, element_graph
-from einsum_cascade.element_passes import count, count_passes, fibers
+from einsum_cascade.element_passes import count, count_passes
 from einsum_cascade.element_shapes import small_extents
 
 TABLE = yaml.safe_load((Path(__file__).parent / "golden" / "pass_numbers.yaml").read_text())[
