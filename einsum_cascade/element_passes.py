@@ -49,6 +49,8 @@ class ElementCount:
     witness: tuple[str, ...]
     # Directions of the sweeps that reach `upper`: 1 upwards, -1 downwards.
     directions: tuple[int, ...]
+    # Positions that they keep at hand behind the front.
+    lookback: int = 1
 
 
 def count_passes(
@@ -149,7 +151,7 @@ def count(fiber: Fiber, lookback: int) -> ElementCount:
     lookback = max(1, min(lookback, len(fiber.elements) // (lower + 2) - 1))
     upper, directions = sweeps_needed(fiber, homes, lookback, lower)
     return ElementCount(
-        lower, upper, tuple(widths), width, _witness(fiber, levels, covers), directions
+        lower, upper, tuple(widths), width, _witness(fiber, levels, covers), directions, lookback
     )
 
 

@@ -19,7 +19,7 @@ def sweeps_needed(
     for length in range(least, least + MORE_SWEEPS):
         for directions in itertools.product((1, -1), repeat=length):
             known = stream(fiber, homes, lookback, directions)
-            sweeps = max((known[node] for node in _visiting(homes)), default=1)
+            sweeps = max((known[node][0] for node in _visiting(homes)), default=1)
             if sweeps < best[0]:
                 best = (sweeps, directions[:sweeps])
             if best[0] == least:
@@ -35,14 +35,15 @@ def _visiting(homes: Homes) -> set[Node]:
 
 def stream(
     fiber: Fiber, homes: Homes, lookback: int, directions: tuple[int, ...]
-) -> dict[Node, int]:
+) -> dict[Node, tuple[int, int]]:
     """Run a greedy schedule; after the given directions the last one repeats.
 
     A value is computed as soon as its operands are known and the positions it touches are at most
     `lookback` behind the front of the sweep; otherwise in the next sweep, when they come by again.
 
     Returns:
-        The sweep in which each node is known (0: without reading the fiber).
+        The sweep in which each node is known (0: without reading the fiber), and the step in it,
+        counted from 0.
     """
     n = len(fiber.elements)
 
@@ -76,7 +77,7 @@ def stream(
                 else:
                     time = (time[0] + 1, max(at(time[0] + 1, i) for i in places))
         known[node] = time
-    return {node: sweep for node, (sweep, _) in known.items()}
+    return known
 
 
 def _kept(fiber: Fiber, homes: Homes, lookback: int) -> set[Node]:
