@@ -173,9 +173,7 @@ def bounds(
     found: tuple[Alternative, ...] = ()
     reason, meeting = "", None
     try:
-        parts = cascade.parts_of(report.rank)
-        inner = passes(cascade, parts[-1], sizes=sizes) if len(parts) > 1 else None
-        blocks = structure(cascade, report, inner)
+        blocks = structure(cascade, report)
         found = alternatives(cascade, report, blocks)
         meeting = crossover(cascade, blocks, found)
     except UnstreamableError as refusal:

@@ -26,7 +26,7 @@ from einsum_cascade.cascade import Cascade, Tensor, affine, variables_in
 from einsum_cascade.expressions import Access, accesses
 from einsum_cascade.ordering import Loop, plan
 from einsum_cascade.pass_analysis import PassReport
-from einsum_cascade.rank_symbols import Size, exact, names_in, size_of, symbol
+from einsum_cascade.rank_symbols import Size, exact, names_in, size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,12 @@ class UnstreamableError(Exception):
     """The cascade does not stream in row blocks; the message says why."""
 
 
-def structure(cascade: Cascade, report: PassReport, tile_report: PassReport | None) -> RowBlocks:
+def structure(cascade: Cascade, report: PassReport) -> RowBlocks:
     """Find how a cascade streams along the rank of a pass report.
 
     Args:
         cascade: a legal cascade.
         report: passes along the analysed rank.
-        tile_report: passes along its innermost part, if it is split.
 
     Raises:
         UnstreamableError: it does not stream in blocks of rows.
@@ -66,14 +65,16 @@ def structure(cascade: Cascade, report: PassReport, tile_report: PassReport | No
     swept = [name for name in cascade.inputs if _carries(cascade.tensor(name), report.rank, parts)]
     if not swept:
         raise UnstreamableError(f"no input carries {report.rank}")
+    _check_reads(cascade, own)
     if not report.tight:
         raise UnstreamableError("no schedule is known that reaches the number of passes")
-    _check_reads(cascade, own)
     ancestors = _ancestors(cascade, swept)
+    levels = _levels(cascade, ancestors, own)
+    _check_recurrences(cascade, levels, own)
     entering, kept = _row_ranks(cascade, ancestors, own)
     rows = tuple(rank for rank in cascade.ranks if rank in entering & kept)
     _check_rows(cascade, rows)
-    results = _results(cascade, ancestors, own)
+    results = _results(cascade, ancestors, levels, own)
     others = [name for name in cascade.inputs if name not in swept] + results
     # A block runs along one rank unless every tensor with a row's values carries all of them.
     spread: set[str] = set()
@@ -84,16 +85,13 @@ def structure(cascade: Cascade, report: PassReport, tile_report: PassReport | No
     wholes = {whole for whole, split in cascade.splits if {*split} <= batch}
     outer = tuple(rank for rank in cascade.ranks if rank in (batch - wholes) | spread)
     aside = {*rows, *outer}
-    tile: Size = 1
-    if tile_report is not None and any(tile_report.tensors.get(name, 1) > 1 for name in swept):
-        tile = symbol(tile_report.rank)
+    tile = _tile(cascade, own)
     words = {
         name: words_of(cascade, name, aside | (own if cascade.tensor(name).is_state else set()))
         for name in others
     }
     of_rows = {name for name in others if rows and {*rows} <= set(ranks_of(cascade, name))}
     again = [name for name in swept if report.tensors.get(name, 1) > 1]
-    levels = _levels(cascade, ancestors, own)
     return RowBlocks(
         report.rank,
         tuple((name, words_of(cascade, name, aside | own) * tile) for name in swept),
@@ -141,9 +139,35 @@ def _check_reads(cascade: Cascade, own: set[str]) -> None:
                 lagged = form.is_plain and form.step and not is_state
                 if lagged or (form.variables and not form.is_plain):
                     raise UnstreamableError(f"{einsum.name} reads a window, {access}")
+
+
+def _check_recurrences(cascade: Cascade, levels: Mapping[str, int], own: set[str]) -> None:
+    """Recurrences run along the sweeps, one way, and pass their states on at once."""
+    ways = set()
     for step in plan(cascade.einsums, dict(cascade.variables)):
-        if isinstance(step, Loop) and step.rank not in own:
-            raise UnstreamableError(f"{step.einsums[0].name} is a recurrence along {step.rank}")
+        if isinstance(step, Loop):
+            ways.add(step.is_descending)
+            if step.rank not in own:
+                raise UnstreamableError(f"{step.einsums[0].name} is a recurrence along {step.rank}")
+            if len(ways) > 1:
+                raise UnstreamableError(f"{step.einsums[0].name} runs against another recurrence")
+    for einsum in cascade.einsums:
+        for access in einsum.reads:
+            is_state = cascade.tensor(access.tensor).is_state
+            late = levels[einsum.name] > levels[access.tensor]
+            if is_state and late and _moves(cascade, access, own):
+                raise UnstreamableError(f"{einsum.name} reads {access} in a later sweep")
+
+
+def _tile(cascade: Cascade, own: set[str]) -> Size:
+    """Positions that are on chip together: those that share a value, such as LM[m1,p]."""
+    tiles: list[list[str]] = [[]]
+    for einsum in cascade.einsums:
+        if {cascade.rank_of(v) for v in einsum.left} & own:
+            over = [cascade.rank_of(v) for v in einsum.over]
+            tiles.append([rank for rank in over if rank in own])
+    longest: list[str] = max(tiles, key=len)
+    return size_of(cascade, longest)
 
 
 def _reduced(cascade: Cascade) -> set[str]:
@@ -189,12 +213,16 @@ def _row_ranks(
     return entering, set(cascade.ranks) - own if kept is None else kept - own
 
 
-def _results(cascade: Cascade, ancestors: Mapping[str, set[str]], own: set[str]) -> list[str]:
+def _results(
+    cascade: Cascade,
+    ancestors: Mapping[str, set[str]],
+    levels: Mapping[str, int],
+    own: set[str],
+) -> list[str]:
     """Tensors that a row accumulates: reductions of the whole rank, states, and kept summaries.
 
     One value a tile, such as LM[m1,p], is kept only if it is needed after the sweep that made it.
     """
-    levels = _levels(cascade, ancestors, own)
     found = []
     for tensor in cascade.tensors:
         defining = [e for e in cascade.defining(tensor.name) if not e.is_initial]

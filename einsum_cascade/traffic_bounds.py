@@ -79,25 +79,33 @@ def fiber_bounds(
         for name in found:
             number = report.tensors.get(name, 1)
             if number > 1 and length is not None:
-                found[name].append(FiberBound(other, _widths(report, name, other, length)))
+                found[name] += _fibers(cascade, report, name, length)
     return {name: tuple(bounds) for name, bounds in found.items()}
 
 
 def _carried(cascade: Cascade) -> list[str]:
-    """Ranks of inputs, wholes of splits included."""
+    """Ranks of inputs, and the ranks that these are parts of."""
     found: list[str] = []
     for name in cascade.inputs:
         ranks = [rank for rank in cascade.tensor(name).ranks if rank]
         wholes = [whole for whole, parts in cascade.splits if set(parts) <= set(ranks)]
-        found += [*wholes, *ranks]
+        joined = [whole for whole, parts in cascade.concatenations if set(parts) & set(ranks)]
+        found += [*joined, *wholes, *ranks]
     return list(dict.fromkeys(found))
 
 
-def _widths(report: PassReport, name: str, rank: str, length: Size) -> tuple[Size, ...]:
-    """Widths of levels 2..k; a level that visits all has the length of the longest row."""
+def _fibers(cascade: Cascade, report: PassReport, name: str, length: Size) -> Iterator[FiberBound]:
+    """The fibers of one tensor: a level that visits all has the length of the longest row."""
+    ranks = set(cascade.tensor(name).ranks)
+    # A part of a concatenated rank has its own length.
+    parts = [part for part in cascade.concatenated(report.rank) if part in ranks]
     known = report.widths if name == report.tensor else {}
-    names = [known.get(level, rank) for level in range(2, report.tensors[name] + 1)]
-    return tuple(length if width == rank else symbol(width) for width in names)
+    levels = range(2, report.tensors[name] + 1)
+    for rank in parts if parts and report.rank not in ranks else [report.rank]:
+        full = symbol(rank) if rank in parts else length
+        names = [known.get(level, report.rank) for level in levels]
+        widths = (full if width == report.rank else symbol(width) for width in names)
+        yield FiberBound(rank, tuple(widths))
 
 
 def _row_length(
@@ -107,7 +115,8 @@ def _row_length(
 
     Without filters these are all of them. A causal filter m <= p leaves min(M, P) in the last row.
     """
-    ranks = {rank, *cascade.parts_of(rank)}
+    joined = set(cascade.concatenated(rank))
+    ranks = {rank, *cascade.parts_of(rank), *joined}
     lengths = {size_of(cascade, [rank])}
     for einsum, region in filtered:
         if not region.is_exact:
@@ -116,6 +125,8 @@ def _row_length(
         limits = [limit for limit in region.limits if limit.names & set(along)]
         if not limits:
             continue
+        if joined:
+            return None
         last = {
             v: Linear((), symbol(cascade.rank_of(v)) - 1)
             for v in einsum.variables
