@@ -186,6 +186,17 @@ def passes(
                 "tight": report.tight,
                 "widths": {str(level): str(width) for level, width in dict(report.widths).items()},
                 "witness": list(report.witness),
+                "upper": dict(report.upper),
+                "schedule": [
+                    {
+                        "number": sweep.number,
+                        "direction": sweep.direction,
+                        "reads": list(sweep.reads),
+                        "recomputes": list(sweep.recomputes),
+                        "computes": list(sweep.computes),
+                    }
+                    for sweep in report.schedule
+                ],
             }
         )
     else:

@@ -29,6 +29,7 @@ from einsum_cascade.ordering import Loop, Plan, flatten, plan
 from einsum_cascade.pass_flow import Found, UnsettledError, Where, follow
 from einsum_cascade.pass_presence import Gaps, gaps
 from einsum_cascade.pass_reads import Fiber
+from einsum_cascade.pass_schedule import Sweep, schedule_of
 from einsum_cascade.pass_status import Component, Home, Piece
 
 # Steps of a recurrence over another rank, if nothing says how many it makes.
@@ -54,15 +55,26 @@ class PassReport:
     witness: tuple[str, ...]
     # What a schedule of each tensor needs at most; equal to `tensors` where the number is exact.
     upper: dict[str, int]
+    # Positions visited in each pass, for every tensor.
+    widths_of: dict[str, dict[int, str]]
+    # What the sweeps of a schedule of `tensor` do: as many as `upper` says.
+    schedule: tuple[Sweep, ...]
 
     def __str__(self) -> str:
         """Print the finished table."""
-        what = "passes" if self.tight else "passes at least"
+        most = max(self.upper.values())
+        what = "pass" if most == 1 else "passes"
+        what = what if most == self.passes else f"to {most} {what}"
         lines = [f"{self.cascade} over {self.rank}: {self.passes} {what}", ""]
         width = max(map(len, self.tensors))
-        lines += [f"  {name:{width}}  {number}" for name, number in self.tensors.items()]
+        for name, number in self.tensors.items():
+            most = self.upper[name]
+            lines.append(f"  {name:{width}}  {number}" + (f" to {most}" if most > number else ""))
         lines += ["", f"why {self.tensor} needs {self.passes}:"]
-        return "\n".join([*lines, *(f"  {line}" for line in self.witness)])
+        lines += [f"  {line}" for line in self.witness]
+        enough = self.upper[self.tensor]
+        lines += ["", f"how {enough} {'suffices' if enough == 1 else 'suffice'}:"]
+        return "\n".join([*lines, *(f"  {sweep}" for sweep in self.schedule)])
 
 
 def passes(
@@ -120,9 +132,11 @@ def passes(
         order[0].name,
         tensors,
         all(result.lower == result.upper for result in found.values()),
-        {level: worst.found.widths.get(level, chosen) for level in range(1, number + 1)},
+        worst.widths,
         worst.found.trace,
         {name: result.upper for name, result in found.items()},
+        {name: result.widths for name, result in found.items()},
+        schedule_of(worst.fiber, steps, worst.schedule.visits, worst.upper),
     )
 
 
@@ -170,7 +184,14 @@ class _Counted:
     upper: int
     found: Found
     schedule: Found
-    sweeps: tuple[int, ...]
+    # With the directions of the schedule.
+    fiber: Fiber
+
+    @property
+    def widths(self) -> dict[int, str]:
+        """Positions visited in each pass, as a size."""
+        widths = self.found.widths
+        return {level: widths.get(level, self.fiber.rank) for level in range(1, self.lower + 1)}
 
 
 def _analyse(
@@ -252,7 +273,7 @@ def _count(
         assert failure is not None
         raise _beyond(failure)
     upper = max(1, best[0].level // 2)
-    return _Counted(lower, upper, found, best[0], best[1])
+    return _Counted(lower, upper, found, best[0], replace(fiber, sweeps=best[1]))
 
 
 def _beyond(error: UnsettledError) -> CascadeError:

@@ -45,9 +45,13 @@ class UnsettledError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """An Einsum that touches the fiber in a sweep, and the reads that do."""
+    """An Einsum that touches the fiber in a sweep, and the reads that do.
+
+    `at` are the steps of unrolled loops in which it does.
+    """
 
     sweep: int
+    at: tuple[tuple[str, int], ...]
     einsum: Einsum
     reads: tuple[Access, ...]
 
@@ -159,7 +163,7 @@ def _combine(
         # What is visited now is the position itself; a prefix stays covered as it was.
         seen = [replace(c, level=level, direction=0) for c in full]
         components = [c for c in components if c not in full or c.direction] + seen
-        trace = _visit(fiber, einsum, reads, found, level, trace)
+        trace = _visit(fiber, einsum, reads, found, where, level, trace)
     if loop and not fiber.sweeps:
         # A loop that starts elsewhere than at its first position may miss it.
         components = [
@@ -167,7 +171,7 @@ def _combine(
         ]
     for operand in chosen:
         if operand.gathers:
-            level, trace = _gather(fiber, einsum, operand, chosen, found, level, trace)
+            level, trace = _gather(fiber, einsum, operand, chosen, found, where, level, trace)
     # Only what passes from step to step of a recurrence lasts beyond the step it came in.
     carried_ranks = {rank for operand in chosen for rank in operand.carried}
     lasting = frozenset(pair for pair in where.widened if pair[0] in carried_ranks)
@@ -248,6 +252,7 @@ def _gather(
     operand: Operand,
     chosen: list[Operand],
     found: Found,
+    where: Where,
     level: int,
     trace: tuple[str, ...],
 ) -> tuple[int, tuple[str, ...]]:
@@ -258,7 +263,7 @@ def _gather(
         late = max(known // 2 * 2 + 2, operand.level // 2 * 2)
     else:
         late = max(2, next_visit(known))
-    trace = _visit(fiber, einsum, [operand], found, late, trace)
+    trace = _visit(fiber, einsum, [operand], found, where, late, trace)
     ranks = [fiber.cascade.rank_of(v) for i in inside for v in variables_in(i)]
     found.widths[late // 2] = ranks[-1] if ranks else fiber.rank
     if fiber.sweeps:
@@ -267,7 +272,7 @@ def _gather(
         if any(len(c.home) == len(fiber.parts) for o in chosen for c in o.components):
             late = next_visit(late)
             others = [o for o in chosen if o.components]
-            trace = _visit(fiber, einsum, others, found, max(level, late), trace)
+            trace = _visit(fiber, einsum, others, found, where, max(level, late), trace)
     return max(level, late), trace
 
 
@@ -276,6 +281,7 @@ def _visit(
     einsum: Einsum,
     reads: list[Operand],
     found: Found,
+    where: Where,
     level: int,
     trace: tuple[str, ...],
 ) -> tuple[str, ...]:
@@ -286,7 +292,9 @@ def _visit(
     if not any(line.startswith(prefix) for line in trace):
         source = "" if first.tensor == fiber.root else f" (from {fiber.root})"
         trace = (*trace, f"{prefix}{first}{source} in {einsum}")
-    found.visits[Visit(number, einsum, tuple(o.access for o in reads))] = None
+    found.visits[Visit(number, tuple(where.at.items()), einsum, tuple(o.access for o in reads))] = (
+        None
+    )
     if level > found.level:
         found.level, found.trace = level, trace
     return trace
