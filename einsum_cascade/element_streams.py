@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 from einsum_cascade.element_fibers import Fiber, Homes
 from einsum_cascade.element_graph import Node
@@ -34,12 +35,17 @@ def _visiting(homes: Homes) -> set[Node]:
 
 
 def stream(
-    fiber: Fiber, homes: Homes, lookback: int, directions: tuple[int, ...]
+    fiber: Fiber,
+    homes: Homes,
+    lookback: int,
+    directions: tuple[int, ...],
+    earliest: Mapping[str, int] | None = None,
 ) -> dict[Node, tuple[int, int]]:
     """Run a greedy schedule; after the given directions the last one repeats.
 
     A value is computed as soon as its operands are known and the positions it touches are at most
     `lookback` behind the front of the sweep; otherwise in the next sweep, when they come by again.
+    `earliest` holds the values of a tensor back to a sweep.
 
     Returns:
         The sweep in which each node is known (0: without reading the fiber), and the step in it,
@@ -60,6 +66,7 @@ def stream(
         if node in known:
             continue
         time = max((known[operand] for operand in fiber.operands[node]), default=(0, 0))
+        time = max(time, ((earliest or {}).get(node.tensor, 0), 0))
         if fiber.source.facts[node].kind == "map":
             for gather, group in fiber.gathered.get(node, {}).items():
                 index = max((known.get(node, (0, 0))[0] for node in gather.pointers), default=0)
