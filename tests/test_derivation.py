@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import archsim
@@ -434,6 +434,9 @@ FACTORS = [
     "(B[m,p] + {r})",
     "1/(1 + {r}**2)",
     "where(m < 3, B[m,p], 1)",
+    "exp(B[m,p] - max({r}, C[p]))",
+    "exp(A[m] - {r})",
+    "(exp(B[m,p] - {r}) + 0.5)",
 ]
 
 
@@ -458,7 +461,7 @@ def chains(draw):
     return "\n".join(lines)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(text=chains(), tile=st.booleans(), split=st.booleans())
 def test_random_chains_of_reductions(text, tile, split):
     """`derive` raises if certificates, values or legality fail; passes never grow."""

@@ -62,12 +62,13 @@ def emit(fiber: Fiber, staging: Staging, layout: Layout) -> tuple[Text, ...]:
 
 def _running(staging: Staging) -> frozenset[str]:
     """Reductions that become recurrences: those that follow others, and those followed."""
-    found: set[str] = set()
-    for one in staging.staged:
-        followed = one.followed(staging.algebra)
-        if followed:
-            found |= {one.einsum.name, *(read.tensor for read in followed)}
-    return frozenset(found)
+    staged = {one.einsum.name: one for one in staging.staged}
+    followed = {r.tensor for one in staging.staged for r in one.followed(staging.algebra)}
+    # The running value of a result takes those of everything it was hoisted out of, too.
+    while more := {r.tensor for name in followed for r in staged[name].references} - followed:
+        followed |= more
+    follows = {one.einsum.name for one in staging.staged if one.followed(staging.algebra)}
+    return frozenset(followed | follows)
 
 
 def _state_names(one: Staged, used: set[str]) -> tuple[str, ...]:
@@ -81,10 +82,10 @@ def _hoisted(sheet: Sheet, one: Staged) -> None:
     assert one.separation is not None
     einsum = one.einsum
     rest = expression(sheet, one.separation.rest, sheet.layout.place)
+    guard = sheet.layout.guard(sheet.algebra.expression(one.separation.rest))
     unscaled = Access(sheet.name(f"U{einsum.name}"), einsum.target.indices)
-    where = tuple(sheet.layout.place_condition(c) for c in one.conditions)
-    filtered = joined(where) if where else None
-    sheet.lines.append(Text(unscaled, einsum.op, _over(sheet, einsum), rest, filtered))
+    where = (*(sheet.layout.place_condition(c) for c in one.conditions), *guard)
+    sheet.lines.append(Text(unscaled, einsum.op, _over(sheet, einsum), rest, joined(where)))
     sheet.write(einsum.target, result_of(sheet, one, [unscaled], lambda leaf: leaf))
 
 
@@ -104,9 +105,11 @@ def _unchanged(sheet: Sheet, einsum: Einsum) -> None:
         return
     target = layout.place(einsum.target)
     assert isinstance(target, Access)
-    where = layout.place_condition(einsum.where) if einsum.where is not None else None
+    where = (layout.place_condition(einsum.where),) if einsum.where is not None else ()
+    if sheet.fiber.carries(einsum.map) or sheet.fiber.carries(einsum.target):
+        where = (*where, *layout.guard(einsum.map))
     over = _over(sheet, einsum)
-    sheet.lines.append(Text(target, einsum.op, over, layout.place(einsum.map), where))
+    sheet.lines.append(Text(target, einsum.op, over, layout.place(einsum.map), joined(where)))
     if sheet.fiber.is_inlined(einsum.name) and sheet.fiber.carries(einsum.target):
         _fold(sheet, einsum, target)
 
@@ -130,7 +133,8 @@ def _fold(sheet: Sheet, einsum: Einsum, target: Access) -> None:
     name = sheet.name(f"R{einsum.name}")
     sheet.originals[name] = einsum.name
     access = Access(name, target.indices)
-    sheet.write(access, expression(sheet, term, change))
+    guard = joined(sheet.layout.guard(inlined))
+    sheet.lines.append(Text(access, None, (), expression(sheet, term, change), guard))
     sheet.folded.append((term, access))
 
 

@@ -12,8 +12,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from einsum_cascade.cascade import Cascade, variables_in
-from einsum_cascade.derivation.presence import flat, substituted, substituted_condition
-from einsum_cascade.expressions import Access, Condition, Expr, Name, rewrite, rewrite_condition
+from einsum_cascade.derivation.presence import (
+    certain_reads,
+    flat,
+    substituted,
+    substituted_condition,
+)
+from einsum_cascade.expressions import (
+    Access,
+    Compare,
+    Condition,
+    Expr,
+    Name,
+    rewrite,
+    rewrite_condition,
+)
 
 REFERENCES = ("prefix", "lazy", "power-of-two")
 
@@ -62,6 +75,16 @@ class Layout:
             return condition
         split = rewrite_condition(condition, self._split)
         return substituted_condition(split, {self.variable: self.position})
+
+    def guard(self, expr: Expr) -> tuple[Condition, ...]:
+        """What keeps an expression, in the old variable, out of a ragged last tile.
+
+        Every read along the rank does: beyond its end it is empty. Numbers are everywhere.
+        """
+        is_read = any(self.variable in variables_in(read) for read in certain_reads(expr))
+        if is_read or not self.parts:
+            return ()
+        return (Compare("<", self.position, Name(self.rank)),)
 
     def _split(self, node: Expr) -> Expr:
         if not isinstance(node, Access) or node.tensor not in self.axes:

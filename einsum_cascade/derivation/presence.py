@@ -7,7 +7,7 @@ points count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
 from einsum_cascade.expressions import (
@@ -29,7 +29,7 @@ from einsum_cascade.expressions import (
 def presence(cascade: Cascade, expr: Expr) -> tuple[Condition, ...] | None:
     """Conditions under which no read of an expression is empty; None if they can't be written."""
     found: list[Condition] = []
-    for read in _certain(expr):
+    for read in certain_reads(expr):
         conditions = _of_read(cascade, read)
         if conditions is None:
             return None
@@ -40,24 +40,27 @@ def presence(cascade: Cascade, expr: Expr) -> tuple[Condition, ...] | None:
 def requirements(cascade: Cascade, expr: Expr) -> frozenset[Condition | Access]:
     """What must hold for a point of an expression to count; a read stands for itself if need be."""
     found: set[Condition | Access] = set()
-    for read in _certain(expr):
+    for read in certain_reads(expr):
         conditions = _of_read(cascade, read)
         found |= {read} if conditions is None else set(conditions)
     return frozenset(found)
 
 
-def joined(conditions: tuple[Condition, ...]) -> Condition:
-    """All of several conditions, at least one."""
-    return conditions[0] if len(conditions) == 1 else Logic("and", conditions)
+def joined(conditions: Iterable[Condition]) -> Condition | None:
+    """All of several conditions as one; None if there are none."""
+    unique = tuple(dict.fromkeys(conditions))
+    if len(unique) < 2:
+        return unique[0] if unique else None
+    return Logic("and", unique)
 
 
-def _certain(expr: Expr) -> list[Access]:
+def certain_reads(expr: Expr) -> list[Access]:
     """Reads that always happen: those of a branch may not."""
     match expr:
         case Access():
             return [expr]
         case Apply(arguments=arguments):
-            return [read for argument in arguments for read in _certain(argument)]
+            return [read for argument in arguments for read in certain_reads(argument)]
         case Select(condition=condition):
             return list(accesses(condition))
     return []

@@ -68,20 +68,21 @@ def _added(sheet: Sheet, one: Staged, j: int, term: Term, count: int) -> Expr:
     value = _basis_value(sheet, one, term)
     missing = [v for v in over if v not in variables_in(value)]
     filters = list(_conditions(sheet, one, is_exact=count > 1))
+    if sheet.fiber.variable in einsum.over:
+        filters += layout.guard(sheet.algebra.expression(term))
     masks = [] if layout.inner else list(_conditions(sheet, one, is_exact=True))
     if missing or not over:
         masks, filters = [*filters, *masks, *_everywhere(sheet, missing)], []
     # Where a step is one element, an empty one must leave the state as it is; what a reduced
     # variable empties, the reduction skips.
-    masks = [c for c in dict.fromkeys(masks) if missing or not set(variables_in(c)) & {*over}]
-    if masks:
-        value = Select(joined(tuple(masks)), value, identity_of(einsum.op))
+    mask = joined(c for c in masks if missing or not set(variables_in(c)) & {*over})
+    if mask is not None:
+        value = Select(mask, value, identity_of(einsum.op))
     if not over:
         return value
     suffix = str(j) if count > 1 else ""
     local = sheet.at(sheet.now, sheet.name(f"L{einsum.name}{suffix}"), einsum)
-    where = joined(tuple(filters)) if filters else None
-    sheet.lines.append(Text(local, einsum.op, over, value, where))
+    sheet.lines.append(Text(local, einsum.op, over, value, joined(filters)))
     return local
 
 
