@@ -239,31 +239,34 @@ def evaluate(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="The study: flat-lanes or formats.")],
+    name: Annotated[str, typer.Argument(help="The study: flat-lanes, formats or passes.")],
     out: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the figures, if it has any.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a study that the documentation shows."""
-    from archsim import formats_study, studies
+    from archsim import formats_study, pass_study, studies
 
-    names = (*studies.STUDIES, "formats")
+    # Those with figures: what measures, prints and draws.
+    drawn: dict[str, tuple[Any, Any, Any]] = {
+        "formats": (formats_study.unit_errors, formats_study.table, formats_study.draw),
+        "passes": (pass_study.counted, pass_study.table, lambda _, out: pass_study.draw(out)),
+    }
+    names = (*studies.STUDIES, *drawn)
     if name not in names:
         raise bad("study", f"unknown study '{name}'", legal_words(name, names, "studies"))
-    rows: list[Any] = (
-        formats_study.unit_errors() if name == "formats" else list(studies.STUDIES[name]())
-    )
+    rows: list[Any] = drawn[name][0]() if name in drawn else list(studies.STUDIES[name]())
     written = []
     if out is not None:
-        if name != "formats":
+        if name not in drawn:
             raise bad("--output", f"the study {name} draws nothing", "leave -o out")
-        written = formats_study.draw(rows, out)
+        written = drawn[name][2](rows, out)
     if as_json:
         print_json({"study": name, "rows": [asdict(row) for row in rows]})
         return
-    if name == "formats":
-        print(formats_study.table(rows))
+    if name in drawn:
+        print(drawn[name][1](rows))
     else:
         print("Attention speedup of FuseMax over FLAT (means over models; all lengths, up to 64K)")
         for row in rows:
