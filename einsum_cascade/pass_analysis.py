@@ -18,24 +18,15 @@ unrolled, since each step may add passes.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from einsum_cascade.cascade import Cascade, Tensor, affine
 from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
-from einsum_cascade.expressions import Number
-from einsum_cascade.ordering import Loop, Plan, flatten, plan
-from einsum_cascade.pass_flow import Found, UnsettledError, Where, follow
-from einsum_cascade.pass_presence import Gaps, gaps
-from einsum_cascade.pass_reads import Fiber
+from einsum_cascade.ordering import flatten, plan
+from einsum_cascade.pass_counts import count_root, homes
+from einsum_cascade.pass_presence import gaps
 from einsum_cascade.pass_schedule import Sweep, schedule_of
-from einsum_cascade.pass_status import Component, Home, Piece
-
-# Steps of a recurrence over another rank, if nothing says how many it makes.
-SOME_STEPS = 2
-# How many sweeps beyond the least ones are tried.
-MORE_SWEEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +101,14 @@ def passes(
     if chosen not in cascade.ranks:
         hint = legal_words(chosen, cascade.ranks, f"ranks of {cascade.name}")
         raise CascadeError(Problem(Source(cascade.name), f"no rank '{chosen}'", hint=hint))
-    roots = [t for t in cascade.tensors if _carries(cascade, t, chosen) and not _steps(cascade, t)]
+    roots = [t for t in cascade.tensors if homes(cascade, t, chosen) and not _steps(cascade, t)]
     if not roots:
         message = f"no tensor of {cascade.name} can be traversed along {chosen}"
         raise CascadeError(Problem(Source(cascade.name), message))
     steps = plan(cascade.einsums, dict(cascade.variables))
     missing = gaps(cascade, flatten(steps))
     found = {
-        tensor.name: _analyse(cascade, tensor, chosen, steps, missing, sizes or {})
+        tensor.name: count_root(cascade, tensor, chosen, steps, missing, sizes or {})
         for tensor in roots
     }
     tensors = {name: result.lower for name, result in found.items()}
@@ -156,159 +147,3 @@ def _steps(cascade: Cascade, tensor: Tensor) -> bool:
     """True for the state of a recurrence, such as RM[m1+1,p]: it is not a fiber to traverse."""
     indices = [i for einsum in cascade.defining(tensor.name) for i in einsum.target.indices]
     return any(affine(index).step for index in indices if affine(index).variables)
-
-
-def _carries(cascade: Cascade, tensor: Tensor, rank: str) -> bool:
-    return bool(_homes(cascade, tensor, rank))
-
-
-def _homes(cascade: Cascade, tensor: Tensor, rank: str) -> list[Home]:
-    """The axes along which a tensor has fibers of a rank: whole, split, or a concatenated part."""
-    joined = (rank, *cascade.concatenated(rank))
-    parts = cascade.parts_of(rank)
-    homes: list[Home] = [
-        tuple((part, frozenset((str(axis),))) for part in parts)
-        for axis, name in enumerate(tensor.ranks)
-        if name in joined
-    ]
-    if len(parts) > 1 and set(parts) <= set(tensor.ranks):
-        homes.append(tuple((part, frozenset((str(tensor.ranks.index(part)),))) for part in parts))
-    return homes
-
-
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """Passes of one root: at least `lower`, shown by `found`, at most `upper`, by `schedule`."""
-
-    lower: int
-    upper: int
-    found: Found
-    schedule: Found
-    # With the directions of the schedule.
-    fiber: Fiber
-
-    @property
-    def widths(self) -> dict[int, str]:
-        """Positions visited in each pass, as a size."""
-        widths = self.found.widths
-        return {level: widths.get(level, self.fiber.rank) for level in range(1, self.lower + 1)}
-
-
-def _analyse(
-    cascade: Cascade,
-    root: Tensor,
-    rank: str,
-    steps: Plan,
-    missing: Mapping[int, Gaps],
-    sizes: Mapping[str, int],
-) -> _Counted:
-    """Count one root from below and from above, for the axis that needs most."""
-    counted = [
-        _count(cascade, root, rank, home, steps, missing, sizes)
-        for home in _homes(cascade, root, rank)
-    ]
-    worst = max(counted, key=lambda one: (one.lower, one.upper))
-    return replace(worst, upper=max(one.upper for one in counted))
-
-
-def _count(
-    cascade: Cascade,
-    root: Tensor,
-    rank: str,
-    home: Home,
-    steps: Plan,
-    missing: Mapping[int, Gaps],
-    sizes: Mapping[str, int],
-) -> _Counted:
-    own = {int(axis) for _, axes in home for axis in axes}
-    parts = tuple(part for part, _ in home)
-    fixed = {
-        name: str(axis)
-        for axis, name in enumerate(root.ranks)
-        if name is not None and axis not in own
-    }
-    start = Piece(
-        2,
-        (Component(home, 2),),
-        tuple(((name, axis), (0, 0)) for name, axis in fixed.items()),
-    )
-    along = frozenset((rank, *parts, *(root.ranks[axis] or rank for axis in own)))
-    unrolled = [loop for loop in _loops(steps) if loop.rank not in along and loop.rank not in fixed]
-    known = {
-        loop.rank: sizes.get(loop.rank) or _last_coordinate(cascade, loop) for loop in unrolled
-    }
-    fiber = Fiber(cascade, root.name, rank, parts, along, frozenset(fixed), known, missing)
-
-    def run(sweeps: tuple[int, ...], count: int) -> Found:
-        numbers = {name: number or count for name, number in known.items()}
-        found = Found({root.name: (start,)})
-        follow(replace(fiber, sweeps=sweeps, steps=numbers), steps, found, Where())
-        return found
-
-    try:
-        found = run((), SOME_STEPS)
-        if not all(known.values()) and run((), SOME_STEPS + 1).level != found.level:
-            raise _unknown_steps(next(loop for loop in unrolled if not known[loop.rank]))
-    except UnsettledError as error:
-        raise _beyond(error) from None
-    lower = max(1, found.level // 2)
-    best: tuple[Found, tuple[int, ...]] | None = None
-    failure: UnsettledError | None = None
-    ways = {-1 if loop.is_descending else 1 for loop in _loops(steps) if loop.rank in along}
-    for length in range(lower, lower + MORE_SWEEPS):
-        strings: list[tuple[int, ...]] = [(way,) for way in ways or (1,)]
-        if len(ways) > 1:
-            strings = list(itertools.product((1, -1), repeat=length))
-        for sweeps in strings:
-            try:
-                schedule = run(sweeps, SOME_STEPS)
-            except UnsettledError as error:
-                failure = error
-                continue
-            if best is None or schedule.level < best[0].level:
-                best = schedule, sweeps
-        if best is not None and best[0].level // 2 <= length:
-            break
-    if best is None:
-        assert failure is not None
-        raise _beyond(failure)
-    upper = max(1, best[0].level // 2)
-    return _Counted(lower, upper, found, best[0], replace(fiber, sweeps=best[1]))
-
-
-def _beyond(error: UnsettledError) -> CascadeError:
-    line = error.einsum.line
-    return CascadeError(
-        Problem(
-            error.einsum.source,
-            f"the pass analysis does not cover {error}",
-            " " * line.indent + line.text,
-            len(line.text),
-        )
-    )
-
-
-def _loops(steps: Plan) -> Iterator[Loop]:
-    for step in steps:
-        if isinstance(step, Loop):
-            yield step
-            yield from _loops(step.body)
-
-
-def _last_coordinate(cascade: Cascade, loop: Loop) -> int:
-    """Steps of a recurrence over another rank: the last coordinate of its state that is read."""
-    last = 0
-    for einsum in cascade.einsums:
-        for read in einsum.reads:
-            dims = cascade.tensor(read.tensor).dims
-            for dim, index in zip(dims, read.indices, strict=True):
-                if dim.rank == loop.rank and isinstance(index, Number):
-                    last = max(last, int(index.value) + (0 if dim.extra else 1))
-    return last
-
-
-def _unknown_steps(loop: Loop) -> CascadeError:
-    first = loop.einsums[0]
-    message = f"how many steps the recurrence over {loop.rank} makes decides the passes"
-    hint = f"say it: sizes={{'{loop.rank}': 2}}, or --set {loop.rank}=2"
-    return CascadeError(Problem(first.source, message, first.line.text, len(first.line.text), hint))

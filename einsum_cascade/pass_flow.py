@@ -30,17 +30,18 @@ from einsum_cascade.pass_status import (
 )
 
 # Fixpoints settle after a few rounds.
-MAX_ROUNDS = 60
-MAX_PIECES = 64
+MAX_ROUNDS = 12
+MAX_PIECES = 32
 
 
 class UnsettledError(Exception):
     """A loop whose passes grow with its length, or too many cases: what the rules don't decide."""
 
-    def __init__(self, einsum: Einsum, what: str) -> None:
-        """Say at which Einsum, and what is undecided."""
+    def __init__(self, einsum: Einsum, what: str, rank: str = "") -> None:
+        """Say at which Einsum, what is undecided, and the rank of the loop if it is one."""
         super().__init__(what)
         self.einsum = einsum
+        self.rank = rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,15 @@ def follow(fiber: Fiber, steps: Plan, found: Found, where: Where) -> None:
                     break
             else:
                 raise UnsettledError(
-                    step.einsums[0], "a recurrence whose passes grow with its length"
+                    step.einsums[0], "a recurrence whose passes grow with its length", step.rank
                 )
 
 
 def _einsum(fiber: Fiber, einsum: Einsum, found: Found, where: Where) -> None:
     """Derive the pieces of an Einsum's tensor from those of its operands."""
+    if einsum.name == fiber.root and not where.widened and not where.at:
+        # The fiber is given; only elements beside it may depend on it.
+        return
     choices: list[list[Operand | None]] = []
     for access in einsum.reads:
         pieces = found.pieces.get(access.tensor, ())
@@ -164,6 +168,9 @@ def _combine(
         seen = [replace(c, level=level, direction=0) for c in full]
         components = [c for c in components if c not in full or c.direction] + seen
         trace = _visit(fiber, einsum, reads, found, where, level, trace)
+    if loop:
+        # From its first step on, a loop has what the other direction covers there.
+        components = [c for c in components if c.direction != -loop]
     if loop and not fiber.sweeps:
         # A loop that starts elsewhere than at its first position may miss it.
         components = [
@@ -355,7 +362,7 @@ def _reduced(
     if kept is None or component.shift is None:
         return kept, level
     moved = [steps[name] for name in component.home[0][1] if name in axes]
-    return replace(kept, shift=component.shift - moved[0] if moved else None), level
+    return replace(kept, shift=component.shift - moved[0] if moved else component.shift), level
 
 
 def _is_whole(fiber: Fiber, component: Component) -> bool:

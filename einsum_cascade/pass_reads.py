@@ -25,7 +25,7 @@ from einsum_cascade.pass_status import (
 
 @dataclass(frozen=True, slots=True)
 class Fiber:
-    """One root fiber under analysis. `fixed` are the root's other ranks, `steps` unrolled ones."""
+    """One root fiber under analysis. `steps`: how often others' recurrences are unrolled."""
 
     cascade: Cascade
     root: str
@@ -33,7 +33,6 @@ class Fiber:
     parts: tuple[str, ...]
     # All ranks whose coordinates are positions of the fiber.
     along: frozenset[str]
-    fixed: frozenset[str]
     steps: Mapping[str, int]
     # Gaps of each Einsum, by its identity: expressions are slow to hash.
     gaps: Mapping[int, Gaps]

@@ -1,0 +1,196 @@
+"""Counting the passes of one root tensor, from below and from above.
+
+From below, one run of `pass_flow` finds what every schedule needs. From above, runs with the
+directions of sweeps given look for a schedule; the directions are tried until one needs no more
+sweeps than are certain, or a few more have been tried in vain.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from einsum_cascade.cascade import Cascade, Tensor
+from einsum_cascade.errors import CascadeError, Problem
+from einsum_cascade.expressions import Number
+from einsum_cascade.ordering import Loop, Plan
+from einsum_cascade.pass_flow import Found, UnsettledError, Where, follow
+from einsum_cascade.pass_presence import Gaps
+from einsum_cascade.pass_reads import Fiber
+from einsum_cascade.pass_status import Component, Home, Piece
+
+# Steps of a recurrence over another rank, if nothing says how many it makes.
+SOME_STEPS = 2
+# How many sweeps beyond the least ones are tried.
+MORE_SWEEPS = 4
+
+
+def homes(cascade: Cascade, tensor: Tensor, rank: str) -> list[Home]:
+    """The axes along which a tensor has fibers of a rank: whole, split, or a concatenated part."""
+    joined = (rank, *cascade.concatenated(rank))
+    parts = cascade.parts_of(rank)
+    homes: list[Home] = [
+        tuple((part, frozenset((str(axis),))) for part in parts)
+        for axis, name in enumerate(tensor.ranks)
+        if name in joined
+    ]
+    if len(parts) > 1 and set(parts) <= set(tensor.ranks):
+        homes.append(tuple((part, frozenset((str(tensor.ranks.index(part)),))) for part in parts))
+    return homes
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Passes of one root: at least `lower`, shown by `found`, at most `upper`, by `schedule`."""
+
+    home: Home
+    lower: int
+    upper: int
+    found: Found
+    schedule: Found
+    # With the directions of the schedule.
+    fiber: Fiber
+
+    @property
+    def widths(self) -> dict[int, str]:
+        """Positions visited in each pass, as a size."""
+        widths = self.found.widths
+        return {level: widths.get(level, self.fiber.rank) for level in range(1, self.lower + 1)}
+
+
+def count_root(
+    cascade: Cascade,
+    root: Tensor,
+    rank: str,
+    steps: Plan,
+    missing: Mapping[int, Gaps],
+    sizes: Mapping[str, int],
+) -> Counted:
+    """Count one root from below and from above, for the axis that needs most."""
+    counted: list[Counted] = []
+    for home in homes(cascade, root, rank):
+        unrolled: frozenset[str] = frozenset()
+        while len(counted) == 0 or counted[-1].home != home:
+            try:
+                counted.append(_count(cascade, root, rank, home, steps, missing, sizes, unrolled))
+            except UnsettledError as error:
+                if error.rank in unrolled or not sizes.get(error.rank):
+                    raise _beyond(error) from None
+                # Steps over a rank of the root add passes: they are followed one by one.
+                unrolled |= {error.rank}
+    worst = max(counted, key=lambda one: (one.lower, one.upper))
+    return replace(worst, upper=max(one.upper for one in counted))
+
+
+def _count(
+    cascade: Cascade,
+    root: Tensor,
+    rank: str,
+    home: Home,
+    steps: Plan,
+    missing: Mapping[int, Gaps],
+    sizes: Mapping[str, int],
+    unroll: frozenset[str],
+) -> Counted:
+    own = {int(axis) for _, axes in home for axis in axes}
+    parts = tuple(part for part, _ in home)
+    fixed = {
+        name: str(axis)
+        for axis, name in enumerate(root.ranks)
+        if name is not None and axis not in own
+    }
+    # Of a rank that is unrolled the first coordinate, of any other one at any distance from it.
+    first = {loop.rank: sizes[loop.rank] - 1 for loop in _loops(steps) if loop.rank in unroll}
+    first = {r: c if _is_down(steps, r) else 0 for r, c in first.items()}
+    start = Piece(
+        2,
+        (Component(home, 2),),
+        tuple(((r, axis), (first.get(r, 0), first.get(r, 0))) for r, axis in fixed.items()),
+    )
+    along = frozenset((rank, *parts, *(root.ranks[axis] or rank for axis in own)))
+    unrolled = [
+        loop
+        for loop in _loops(steps)
+        if loop.rank not in along and (loop.rank in unroll or loop.rank not in fixed)
+    ]
+    known = {
+        loop.rank: sizes.get(loop.rank) or _last_coordinate(cascade, loop) for loop in unrolled
+    }
+    fiber = Fiber(cascade, root.name, rank, parts, along, known, missing)
+
+    def run(sweeps: tuple[int, ...], count: int) -> Found:
+        numbers = {name: number or count for name, number in known.items()}
+        found = Found({root.name: (start,)})
+        follow(replace(fiber, sweeps=sweeps, steps=numbers), steps, found, Where())
+        return found
+
+    found = run((), SOME_STEPS)
+    if not all(known.values()) and run((), SOME_STEPS + 1).level != found.level:
+        raise _unknown_steps(next(loop for loop in unrolled if not known[loop.rank]))
+    lower = max(1, found.level // 2)
+    best: tuple[Found, tuple[int, ...]] | None = None
+    failure: UnsettledError | None = None
+    ways = {-1 if loop.is_descending else 1 for loop in _loops(steps) if loop.rank in along}
+    for length in range(lower, lower + MORE_SWEEPS):
+        strings: list[tuple[int, ...]] = [(way,) for way in ways or (1,)]
+        if len(ways) > 1:
+            strings = list(itertools.product((1, -1), repeat=length))
+        for sweeps in strings:
+            try:
+                schedule = run(sweeps, SOME_STEPS)
+            except UnsettledError as error:
+                failure = error
+                continue
+            if best is None or schedule.level < best[0].level:
+                best = schedule, sweeps
+        if best is not None and best[0].level // 2 <= length:
+            break
+    if best is None:
+        assert failure is not None
+        raise failure
+    upper = max(1, best[0].level // 2)
+    return Counted(home, lower, upper, found, best[0], replace(fiber, sweeps=best[1]))
+
+
+def _beyond(error: UnsettledError) -> CascadeError:
+    line = error.einsum.line
+    return CascadeError(
+        Problem(
+            error.einsum.source,
+            f"the pass analysis does not cover {error}",
+            " " * line.indent + line.text,
+            len(line.text),
+            f"say how long it is: sizes={{'{error.rank}': 2}}" if error.rank else "",
+        )
+    )
+
+
+def _is_down(steps: Plan, rank: str) -> bool:
+    return any(loop.is_descending for loop in _loops(steps) if loop.rank == rank)
+
+
+def _loops(steps: Plan) -> Iterator[Loop]:
+    for step in steps:
+        if isinstance(step, Loop):
+            yield step
+            yield from _loops(step.body)
+
+
+def _last_coordinate(cascade: Cascade, loop: Loop) -> int:
+    """Steps of a recurrence over another rank: the last coordinate of its state that is read."""
+    last = 0
+    for einsum in cascade.einsums:
+        for read in einsum.reads:
+            dims = cascade.tensor(read.tensor).dims
+            for dim, index in zip(dims, read.indices, strict=True):
+                if dim.rank == loop.rank and isinstance(index, Number):
+                    last = max(last, int(index.value) + (0 if dim.extra else 1))
+    return last
+
+
+def _unknown_steps(loop: Loop) -> CascadeError:
+    first = loop.einsums[0]
+    message = f"how many steps the recurrence over {loop.rank} makes decides the passes"
+    hint = f"say it: sizes={{'{loop.rank}': 2}}, or --set {loop.rank}=2"
+    return CascadeError(Problem(first.source, message, first.line.text, len(first.line.text), hint))
