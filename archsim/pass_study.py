@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from archsim import pass_pictures
+from archsim import graph_pictures, pass_pictures
 from einsum_cascade.catalog import load
 from einsum_cascade.legality import parse
 from einsum_cascade.sweep_trace import Trace, trace
@@ -116,7 +116,7 @@ def draw(folder: Path) -> list[Path]:
     small = trace(load("softmax-3pass"), "K", "M", length=4, sizes={"E": 1, "F": 1, "P": 1})
     figures = {
         "passes-sweeps": pass_pictures.draw_sweeps(softmax, SOFTMAX, legend_at=2),
-        "passes-graph": pass_pictures.draw_graphs([toy, small], ["toy-two-pass", "softmax-3pass"]),
+        "passes-graph": graph_pictures.draw_graphs([toy, small], ["toy-two-pass", "softmax-3pass"]),
         "passes-words": pass_pictures.draw_words(softmax),
         "passes-surprises": pass_pictures.draw_sweeps(
             surprises, [one.cascade for one in surprises], legend_at=0
@@ -132,4 +132,6 @@ def draw(folder: Path) -> list[Path]:
                 metadata = {"Date": None} if ending == "svg" else {}
                 figure.savefig(path, dpi=130, metadata=metadata)
                 written.append(path)
+                # Laid out once; the second file has the same layout for half the time.
+                figure.set_layout_engine("none")
     return written

@@ -71,7 +71,7 @@ class Trace:
     times: Mapping[Node, tuple[int, int]]
     visits: tuple[Visit, ...]
     barriers: tuple[Barrier, ...]
-    # A visit of each sweep, each needing all of the sweep before it.
+    # A visit of each sweep, each needing all of the sweep before it; empty for one pass.
     chain: tuple[Visit, ...]
 
     @property
@@ -202,7 +202,7 @@ def _positions(mask: int) -> Iterator[int]:
 def _chain(
     fiber: Fiber, homes: Homes, times: Mapping[Node, tuple[int, int]], sweeps: int
 ) -> tuple[tuple[Visit, ...], tuple[Barrier, ...]]:
-    """Go from the last sweep to the first: a visit, what it waits for, a visit that that needs."""
+    """Go from the last sweep to the first: a visit, what it waits for, a visit which that needs."""
     import networkx as nx
 
     order = {node: i for i, node in enumerate(fiber.order)}
@@ -225,15 +225,13 @@ def _chain(
         barriers.append(Barrier(sweep - 1, text, barrier is None))
         chain.append(_as_visit(homes, times, node))
         allowed = {*nx.ancestors(graph, barrier or node), barrier or node} - {node}
-    first = [
-        _as_visit(homes, times, node)
-        for node in visiting
-        if times[node][0] == 1 and node in allowed
-    ]
-    if first:
-        # The element itself comes back, if that can be shown; else one near by.
-        near = (chain[-1].position or 0) if chain else 0
-        chain.append(min(first, key=lambda visit: abs((visit.position or 0) - near)))
+    if chain:
+        # The chain begins where an element is read: the one that comes back, or one near by.
+        near = chain[-1].position or 0
+        read = [i for i, element in enumerate(fiber.elements) if element in allowed]
+        position = min(read, key=lambda i: abs(i - near))
+        element = fiber.elements[position]
+        chain.append(Visit(*times[element], position, (element.tensor,)))
     return tuple(reversed(chain)), tuple(reversed(barriers))
 
 
