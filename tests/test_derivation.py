@@ -566,3 +566,17 @@ Z[p] = R1[p]*R0[p]
     assert "R0 is empty until m <= p, but there is something to reduce" in reason
     both = text.replace("R0[p]))", "R0[p])) where m <= p")
     assert ec.derive(ec.parse(both, "late"), "m").passes_after == 1
+
+
+# ---- the page ----
+
+
+def test_the_page_shows_what_the_command_prints(archsim_command):
+    page = (Path(__file__).parents[1] / "docs" / "derivation.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```console\n\$ archsim (.*?)\n(.*?)```", page, re.DOTALL)
+    # The error is that of this machine's exponential.
+    blank = re.compile(r"within \S+ on")
+    shown = archsim_command(*block[0].split()).stdout
+    assert blank.sub("within ... on", block[1]) == blank.sub("within ... on", shown)
+    found = ec.derive(ec.parse(text_of("softmax-temperature-data")), "m")
+    assert f"    refused    {': '.join(found.refused[0])}\n" in page

@@ -37,14 +37,16 @@ class Certificate:
 
     def __str__(self) -> str:
         """Print as a short proof."""
-        join = " + " if self.reduction == "sum" else " ; "
-        lines = [f"{self.rule} of {self.einsum} = {self.reduction}(...)", f"  map    {self.map}"]
+        is_sum = self.reduction == "sum"
+        one, none = ("1", "0") if is_sum else ("0", "")
+        pairs = zip(self.coefficients, self.basis, strict=True)
         terms = [
-            basis if neutral else f"({coefficient}) {'*' if join == ' + ' else '+'} ({basis})"
-            for coefficient, basis in zip(self.coefficients, self.basis, strict=True)
-            for neutral in [coefficient in ("1", "0")]
+            f"({basis})" if c == one else f"({c}){'*' if is_sum else ' + '}({basis})"
+            for c, basis in pairs
+            if c != none
         ]
-        lines.append(f"       = {join.join(terms)}")
+        lines = [f"{self.rule} of {self.einsum} = {self.reduction}(...)", f"  map    {self.map}"]
+        lines.append(f"       = {' + '.join(terms)}")
         if self.action:
             lines.append(f"  when {', '.join(self.references)} changes:")
             for basis, row in zip(self.basis, self.action, strict=True):

@@ -13,6 +13,7 @@ from einsum_cascade.derivation.sheet import (
     Sheet,
     Text,
     expression,
+    named_maps,
     reference_value,
     result_of,
     take_name,
@@ -81,7 +82,8 @@ def _hoisted(sheet: Sheet, one: Staged) -> None:
     """A reduction that only loses a factor: the rest is reduced, the factor comes after."""
     assert one.separation is not None
     einsum = one.einsum
-    rest = expression(sheet, one.separation.rest, sheet.layout.place)
+    term, known = named_maps(sheet, one, one.separation.rest)
+    rest = expression(sheet, term, lambda e: e if e in known else sheet.layout.place(e))
     guard = sheet.layout.guard(sheet.algebra.expression(one.separation.rest))
     unscaled = Access(sheet.name(f"U{einsum.name}"), einsum.target.indices)
     where = (*(sheet.layout.place_condition(c) for c in one.conditions), *guard)
@@ -122,7 +124,10 @@ def _fold(sheet: Sheet, einsum: Einsum, target: Access) -> None:
     is_running = running and all(read.tensor in sheet.states for read in running)
     term = sheet.algebra.term(inlined)
     # Products are taken apart by hoisting; they would not be found again.
-    if behind or conditions or einsum.where or not is_running or len(sweeps) > 1 or term.is_Mul:
+    if behind or conditions or einsum.where or term.is_Mul:
+        return
+    sheet.finished.append((term, target, running))
+    if not is_running or len(sweeps) > 1:
         return
 
     def change(leaf: Access | Name) -> Expr:

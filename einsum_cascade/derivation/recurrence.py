@@ -21,6 +21,7 @@ from einsum_cascade.derivation.sheet import (
     Sheet,
     Text,
     expression,
+    named_maps,
     reference_value,
     result_of,
 )
@@ -95,9 +96,7 @@ def identity_of(op: str) -> Number:
 def _basis_value(sheet: Sheet, one: Staged, term: Term) -> Expr:
     """A basis function with new references, in terms of maps that already have a name."""
     followed = set(one.followed(sheet.algebra))
-    known = {access for _, access in sheet.folded}
-    for folded, access in sheet.folded:
-        term = term.xreplace({folded: sheet.algebra.symbol(access)})
+    term, known = named_maps(sheet, one, term)
 
     def change(leaf: Access | Name) -> Expr:
         if leaf in followed and isinstance(leaf, Access):

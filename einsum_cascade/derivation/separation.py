@@ -146,7 +146,7 @@ def _module(
     if len(basis) > MAX_BASIS:
         return None
     if all(step == 1 for step in steps):
-        return _taylor(term, basis, coefficients, fresh)
+        return _taylor(term, basis, coefficients, moving, fresh)
     action = tuple(
         tuple(steps[i] if i == j else sympy.Integer(0) for j in range(len(basis)))
         for i in range(len(basis))
@@ -158,12 +158,13 @@ def _taylor(
     term: Term,
     parts: list[Term],
     coefficients: list[Term],
+    moving: frozenset[Symbol],
     fresh: Mapping[Symbol, Symbol],
 ) -> tuple[tuple[Term, ...], tuple[Term, ...], tuple[tuple[Term, ...], ...]] | None:
     """The term and its derivatives as the basis: sums of powers would cancel each other."""
     import sympy
 
-    old = sorted(fresh, key=str)
+    old, known = sorted(fresh, key=str), moving | fresh.keys()
     orders = sorted(
         itertools.product(range(len(parts)), repeat=len(old)), key=lambda o: (sum(o), o)
     )
@@ -179,9 +180,12 @@ def _taylor(
             break
     else:
         return None
-    psi = sympy.Matrix(rows)
+    # Constants go into the action: X - S/D is easier to read, and to compute, than -2*(X - S/D)/D.
+    scales = [b.as_independent(*(b.free_symbols & known), as_Add=False)[0] for b in basis]
+    basis = [b / scale for b, scale in zip(basis, scales, strict=True)]
+    psi = sympy.diag(*(1 / scale for scale in scales)) * sympy.Matrix(rows)
     action = (psi.xreplace(dict(fresh)) * psi.inv()).applyfunc(sympy.factor)
-    first = tuple(sympy.Integer(int(j == 0)) for j in range(len(basis)))
+    first = (scales[0], *(sympy.Integer(0) for _ in basis[1:]))
     return tuple(basis), first, tuple(tuple(action.row(i)) for i in range(len(basis)))
 
 

@@ -74,6 +74,8 @@ class Sheet:
     # Maps between reductions at running references: the term, the tensor, its name in the source.
     folded: list[tuple[Term, Access]] = field(default_factory=list)
     originals: dict[str, str] = field(default_factory=dict)
+    # The same maps at final results, and the results they read.
+    finished: list[tuple[Term, Access, frozenset[Access]]] = field(default_factory=list)
 
     @property
     def algebra(self) -> Algebra:
@@ -132,6 +134,15 @@ def expression(sheet: Sheet, term: Term, change: Change) -> Expr:
         return node
 
     return rewrite(sheet.algebra.expression(term, change), one)
+
+
+def named_maps(sheet: Sheet, one: Staged, term: Term) -> tuple[Term, frozenset[Access]]:
+    """A term in which maps that the new cascade spells out stand by their names; the names."""
+    followed = set(one.followed(sheet.algebra))
+    names = [(t, access) for t, access, results in sheet.finished if not results & followed]
+    for known, access in (*sheet.folded, *names) if followed else names:
+        term = term.xreplace({known: sheet.algebra.symbol(access)})
+    return term, frozenset(access for _, access in (*sheet.folded, *names))
 
 
 def reference_value(sheet: Sheet, read: Access, step: Expr) -> Expr:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from einsum_cascade.cascade import Einsum, variables_in
-from einsum_cascade.derivation.algebra import Algebra
+from einsum_cascade.derivation.algebra import Algebra, Symbol, Term
 from einsum_cascade.derivation.certificate import Certificate
 from einsum_cascade.derivation.fiber import Fiber
 from einsum_cascade.derivation.presence import requirements
@@ -109,7 +109,7 @@ def stage(fiber: Fiber) -> Staging:
         if found is not None:
             done = tuple(sorted(str(a) for a in running if a not in now))
             rules += [(rule, einsum.name) for rule in found.rules]
-            certificates += _certificates(algebra, staged[einsum.name], found, done)
+            certificates += _certificates(fiber, algebra, staged[einsum.name], found, done)
     return Staging(
         algebra, tuple(staged.values()), tuple(rules), tuple(certificates), tuple(refused)
     )
@@ -164,7 +164,7 @@ def _new(access: Access) -> Access:
 
 
 def _certificates(
-    algebra: Algebra, staged: Staged, found: Separation, done: tuple[str, ...]
+    fiber: Fiber, algebra: Algebra, staged: Staged, found: Separation, done: tuple[str, ...]
 ) -> list[Certificate]:
     """Write a separation down: one certificate for each rule."""
 
@@ -205,7 +205,7 @@ def _certificates(
                 tuple(text(c) for c in found.coefficients),
                 tuple(tuple(text(entry) for entry in row) for row in found.action),
                 _conditions(found, text),
-                _note(staged, found),
+                _note(fiber, algebra, staged, found),
             )
         )
     return records
@@ -221,18 +221,31 @@ def _conditions(found: Separation, text: object) -> tuple[str, ...]:
         for row in found.action
         for entry in row
         for base, power in (f.as_base_exp() for f in sympy.Mul.make_args(sympy.together(entry)))
-        if power.could_extract_minus_sign() and base != sympy.E and not base.is_number
+        if power.could_extract_minus_sign() and base != sympy.E and not base.is_positive
     }
     defined = tuple(f"{text(base)} != 0" for base in sorted(under, key=str))
     return (*defined, "nothing reduced yet is 0, and stays 0 under every factor: 0*inf = 0")
 
 
-def _note(staged: Staged, found: Separation) -> str:
+def _note(fiber: Fiber, algebra: Algebra, staged: Staged, found: Separation) -> str:
+    """What is known about the range of the factors."""
     import sympy
 
+    followed = staged.followed(algebra)
     factors = [entry for row in found.action for entry in row if entry not in (0, 1)]
-    if factors and all(isinstance(factor, sympy.exp) for factor in factors):
+    maxima = all(fiber.cascade.defining(read.tensor)[0].op == "max" for read in followed)
+    new = [algebra.symbol(_new(read)) for read in followed]
+    if maxima and all(_falls(factor, new) for factor in factors):
         return "a factor exp(old - new) of running maxima lies in (0, 1]: it cannot overflow"
-    if len(found.basis) > 1 and not any(isinstance(f, sympy.exp) for f in factors):
+    if len(found.basis) > 1 and not any(factor.has(sympy.exp) for factor in factors):
         return "the update is a polynomial in the change of the reference, as in Chan's variance"
-    return "identities of real numbers; rounding differs from the source"
+    return "identities of real numbers: nothing is known about the range of the factors"
+
+
+def _falls(factor: Term, new: list[Symbol]) -> bool:
+    """True if a factor is exp of something that falls with every new reference."""
+    import sympy
+
+    if not isinstance(factor, sympy.exp):
+        return False
+    return all(sympy.diff(factor.args[0], symbol).is_nonpositive for symbol in new)
