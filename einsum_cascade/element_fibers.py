@@ -7,6 +7,7 @@ the homes of its operands (`element_passes` has the definition). Sets of positio
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -59,7 +60,9 @@ def fibers(graph: ElementGraph, tensor: Tensor, rank: str) -> Iterator[Fiber]:
                 for axis, coordinate in zip(along, position, strict=True):
                     at[axis] = coordinate
                 nodes.append(Node(tensor.name, tuple(at)))
-            read = tuple(node for node in nodes if graph.readers.get(node))
+            # Steps of the fiber's own recurrence are no readers: the fiber is given.
+            own = set(nodes)
+            read = tuple(n for n in nodes if any(r not in own for r in graph.readers.get(n, ())))
             yield _fiber(graph, read, frozenset((*parts, *joined)))
 
 
@@ -107,6 +110,10 @@ def _is_carried(graph: ElementGraph, operand: Node, node: Node, along: frozenset
     return any(before.get(rank, step) != step for rank, step in to.steps if rank in along)
 
 
+# A tensor, and whether its elements are meant or the points of its map.
+Kind = tuple[str, bool]
+
+
 @dataclass(slots=True)
 class Homes:
     """Homes and visits of all nodes of a fiber, as bitmasks; only nonempty ones are kept."""
@@ -125,21 +132,29 @@ def homes_of(fiber: Fiber) -> Homes:
     facts = fiber.source.facts
     for _, group in itertools.groupby(fiber.order, key=lambda node: facts[node].group):
         members = list(group)
-        summaries: set[tuple[str, bool]] = set()
+        summaries: set[Kind] = set()
+        shared: dict[Kind, set[int]] = {}
         while True:
-            homes: dict[tuple[str, bool], set[int]] = {}
+            homes: dict[Kind, set[int]] = {}
             for node in members:
                 kind = (node.tensor, node.point is None)
-                home = place.get(node) or _home(fiber, found, node)
+                home = place.get(node) or _home(fiber, found, node, shared.get(kind, set()))
                 if node not in place and (kind in summaries or home.bit_count() > half):
                     home = 0
                 found.home[node] = home
                 if home and node not in place:
                     homes.setdefault(kind, set()).add(home)
+            common = _shared(fiber, found, members)
+            common = {kind: own | shared.get(kind, set()) for kind, own in common.items()} | {
+                kind: own for kind, own in shared.items() if kind not in common
+            }
             coarse = {kind for kind, different in homes.items() if len(different) <= half}
-            if not coarse:
+            if common != shared:
+                shared = common
+            elif coarse:
+                summaries |= coarse
+            else:
                 break
-            summaries |= coarse
     for node in fiber.order:
         if facts[node].kind != "map" or node in place:
             continue
@@ -154,10 +169,26 @@ def homes_of(fiber: Fiber) -> Homes:
     return found
 
 
-def _home(fiber: Fiber, found: Homes, node: Node) -> int:
+def _shared(fiber: Fiber, found: Homes, members: list[Node]) -> dict[Kind, set[int]]:
+    """Homes that most maps of a tensor touch, such as the end of a recurrence."""
+    counts: dict[Kind, Counter[int]] = {}
+    for node in members:
+        if fiber.source.facts[node].kind == "map":
+            touched = {found.home[operand] for operand in fiber.private[node]} - {0}
+            counts.setdefault((node.tensor, node.point is None), Counter()).update(touched)
+    sizes = Counter((node.tensor, node.point is None) for node in members)
+    return {
+        kind: common
+        for kind, counter in counts.items()
+        if (common := {home for home, count in counter.items() if 2 * count > sizes[kind]})
+    }
+
+
+def _home(fiber: Fiber, found: Homes, node: Node, shared: set[int]) -> int:
     homes = [found.home.get(operand, 0) for operand in fiber.private[node]]
     homes = [home for home in homes if home]
     if fiber.source.facts[node].kind == "map" and homes:
+        homes = [home for home in homes if home not in shared] or homes
         smallest = min(home.bit_count() for home in homes)
         homes = [home for home in homes if home.bit_count() == smallest]
     union = 0

@@ -17,7 +17,8 @@ exact.
 
 Decisions where the definition leaves a choice. F holds the elements that somebody reads, since the
 others are never traversed. What a recurrence carries from an earlier step is state: it ties to
-nothing and visits nothing. Of several smallest homes a map takes the union. A gather reads an
+nothing and visits nothing. Homes that most maps of a tensor have in common, as the end of a
+recurrence, tie them to no place; of several smallest ones a map takes the union. A gather reads an
 unknown element: it covers what every candidate covers, and visits F if a candidate is tied to it.
 """
 

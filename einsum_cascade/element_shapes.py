@@ -113,8 +113,9 @@ def _ties(cascade: Cascade, found: Mapping[str, int]) -> Iterator[tuple[str, str
                 for rank in ranks:
                     if rank != dim.rank and cascade.whole_of(rank) != dim.rank:
                         extra = sum(found[r] for r in ranks if r not in (rank, dim.rank))
-                        # Wide enough for all offsets of a window that takes strides.
-                        extra += (_stride(index, found) - 1) * found[rank]
+                        # Wide enough for a whole window, or one of windows, at any stride.
+                        depth = 1 if read.tensor in cascade.inputs else 2
+                        extra += _stride(index, found) * depth * found[rank]
                         yield rank, dim.rank, extra
 
 

@@ -11,12 +11,12 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from einsum_cascade.cascade import Cascade, Tensor
+from einsum_cascade.cascade import Cascade, Tensor, variables_in
 from einsum_cascade.errors import CascadeError, Problem
 from einsum_cascade.expressions import Number
 from einsum_cascade.ordering import Loop, Plan
 from einsum_cascade.pass_flow import Found, UnsettledError, Where, follow
-from einsum_cascade.pass_presence import Gaps
+from einsum_cascade.pass_presence import STRICT, Gaps
 from einsum_cascade.pass_reads import Fiber
 from einsum_cascade.pass_status import Component, Home, Piece
 
@@ -117,7 +117,8 @@ def _count(
     known = {
         loop.rank: sizes.get(loop.rank) or _last_coordinate(cascade, loop) for loop in unrolled
     }
-    fiber = Fiber(cascade, root.name, rank, parts, along, known, missing)
+    strict = _is_strict(cascade, root, own, missing)
+    fiber = Fiber(cascade, root.name, rank, parts, along, known, missing, strict)
 
     def run(sweeps: tuple[int, ...], count: int) -> Found:
         numbers = {name: number or count for name, number in known.items()}
@@ -151,6 +152,18 @@ def _count(
         raise failure
     upper = max(1, best[0].level // 2)
     return Counted(home, lower, upper, found, best[0], replace(fiber, sweeps=best[1]))
+
+
+def _is_strict(cascade: Cascade, root: Tensor, axes: set[int], missing: Mapping[int, Gaps]) -> bool:
+    """True if no read of a tensor goes beyond what a filter such as `m < p` lets through."""
+    return all(
+        missing[id(einsum)].get(name, 0) >= STRICT
+        for einsum in cascade.einsums
+        for read in einsum.reads
+        if read.tensor == root.name
+        for axis in axes
+        for name in variables_in(read.indices[axis])
+    )
 
 
 def _beyond(error: UnsettledError) -> CascadeError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from einsum_cascade.cascade import Einsum, affine, variables_in
 from einsum_cascade.expressions import Access, accesses
 from einsum_cascade.ordering import Loop, Plan
-from einsum_cascade.pass_presence import FEW, SOME
+from einsum_cascade.pass_presence import SOME, STRICT
 from einsum_cascade.pass_reads import Fiber, Operand, meet, read
 from einsum_cascade.pass_status import (
     CENTRE,
@@ -196,8 +196,9 @@ def _present(
     found = []
     for component in components:
         missing = max((gaps.get(name, 0) for name in component.names), default=0)
+        whole = missing == 0 or (missing == STRICT and fiber.is_strict)
         if missing < SOME:
-            found.append(replace(component, shift=None) if missing == FEW else component)
+            found.append(component if whole else replace(component, shift=None))
     return tuple(found)
 
 

@@ -3,7 +3,8 @@
 A barrier is certain only if everything it needs exists. `gaps` says for every Einsum and index
 variable whether its points exist all along (no entry), all but a few (FEW: an edge, `m != 1`), or
 nobody knows how many (SOME: `m < M//2`, a band). A filter that compares with another rank, as the
-causal `m <= p`, leaves no gap: its longest row has everything.
+causal `m <= p`, leaves no gap: its longest row has everything. The longest row of `m < p` lacks one
+coordinate (STRICT), which makes no difference if nobody else reads that one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from einsum_cascade.expressions import (
 )
 from einsum_cascade.operators import REDUCTIONS
 
-FEW, SOME = 1, 2
+STRICT, FEW, SOME = 1, 2, 3
 # Names of variables and how much of their coordinates is missing.
 Gaps = dict[str, int]
 _LESS = ("<", "<=")
@@ -145,7 +146,10 @@ def _missing(cascade: Cascade, term: Condition, senses: set[tuple[str, str, int]
     if sides is not None:
         small, large = sides
         # The row that has everything of one rank is empty in a filter the other way round.
-        return SOME if _compared_often(senses, small, large) else 0
+        if _compared_often(senses, small, large):
+            return SOME
+        assert isinstance(term, Compare)
+        return STRICT if term.symbol in ("<", ">") else 0
     if isinstance(term, Compare):
         numbers = [side for side in (term.left, term.right) if isinstance(side, Number)]
         if len(numbers) == 1 and term.symbol in ("!=", *_GREATER, *_LESS):

@@ -36,6 +36,8 @@ class Fiber:
     steps: Mapping[str, int]
     # Gaps of each Einsum, by its identity: expressions are slow to hash.
     gaps: Mapping[int, Gaps]
+    # True if every read of the root leaves out the one coordinate that `m < p` does.
+    is_strict: bool
     # Directions of the sweeps of a schedule; none: what every schedule needs.
     sweeps: tuple[int, ...] = ()
 
