@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Sweeps 1, 2, 3, and what does not read the fiber.
-COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7")
-PALE = ("#DDF0FB", "#FBE9C5", "#C9EBDF", "#F3DDE9")
-NEUTRAL = "#F2F2F2"
+# Sweeps 1, 2, 3 and 4, and again: as greys, too, neighbours differ. Paler: still at hand.
+COLOURS = ("#56B4E9", "#F0E442", "#D55E00", "#CC79A7")
+PALE = ("#DDF0FB", "#FBF7C0", "#F8D3BA", "#F3DDE9")
+FRAME = "#555555"
 LINES = ("-", "--", "-.", ":")
 # Rows between two sweeps, for the barrier and its Einsum; inches of a cell.
 GAP = 3.0
@@ -143,7 +143,7 @@ def _visit(panel: Axes, one: Trace, visit: Visit, top: float) -> None:
     way = one.directions[min(visit.sweep, len(one.directions)) - 1]
     is_front = visit.position == (visit.step if way > 0 else n - 1 - visit.step)
     face = COLOURS[colour] if is_front else PALE[colour]
-    edge, width = ("white", 0.6) if is_front else (COLOURS[colour], 0.9)
+    edge, width = ("white", 0.6) if is_front else (FRAME, 0.9)
     inset = 0.0 if is_front else 0.1
     panel.add_patch(
         Rectangle(
@@ -229,7 +229,7 @@ def _legend(panel: Axes, one: Trace) -> None:
 
     handles = [
         Patch(facecolor=COLOURS[0], edgecolor="white", label="an element comes by"),
-        Patch(facecolor=PALE[0], edgecolor=COLOURS[0], label="needed again, still at hand"),
+        Patch(facecolor=PALE[0], edgecolor=FRAME, label="needed again, still at hand"),
         Line2D([], [], color="black", linewidth=2.2, label="barrier: needs all above it"),
         Line2D(
             [],
@@ -287,6 +287,8 @@ def _live(panel: Axes, one: Trace, most: int) -> None:
             [words[step] for step in steps],
             0.9,
             color=COLOURS[sweep % len(COLOURS)],
+            edgecolor=FRAME,
+            linewidth=0.5,
         )
         panel.text((sweep + 0.5) * n, n * 1.1, f"sweep {sweep + 1}", fontsize=SMALL, ha="center")
     for barrier in one.barriers:
