@@ -112,7 +112,8 @@ def _einsum(fiber: Fiber, einsum: Einsum, found: Found, where: Where) -> None:
         # The fiber is given; only elements beside it may depend on it.
         return
     choices: list[list[Operand | None]] = []
-    for access in einsum.reads:
+    # The same read twice is the same value twice.
+    for access in dict.fromkeys(einsum.reads):
         pieces = found.pieces.get(access.tensor, ())
         operands = [
             o for piece in pieces if (o := read(fiber, einsum, access, piece, where.at)) is not None

@@ -10,11 +10,11 @@ from einsum_cascade.derivation.comparison import largest_difference
 from einsum_cascade.derivation.emission import emit
 from einsum_cascade.derivation.fiber import Fiber
 from einsum_cascade.derivation.layout import REFERENCES, Layout, layout_of
+from einsum_cascade.derivation.roles import sweeps_over
 from einsum_cascade.derivation.staging import Staging, stage
 from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
 from einsum_cascade.expressions import VARIABLE, Access, Expr, Name
 from einsum_cascade.legality import parse
-from einsum_cascade.pass_analysis import passes
 
 # Largest relative difference from the source that rounding in float64 may explain.
 TOLERANCE = 1e-12
@@ -98,7 +98,7 @@ def derive(
         hint = legal_words(reference, REFERENCES, "references")
         raise CascadeError(f"unknown reference '{reference}'; {hint}")
     fiber = Fiber(cascade, _variable(cascade, reduce))
-    before = passes(cascade, fiber.rank).passes
+    before = sweeps_over(cascade, fiber.rank, {fiber.variable})
     staging = stage(fiber)
     if not staging.certificates:
         return _unchanged(fiber, staging, before)
@@ -107,7 +107,7 @@ def derive(
     tile = tile or cascade.rank_of(fiber.variable) in kept
     layout = layout_of(cascade, fiber.variable, tile=tile, split=split, reference=reference)
     derived = _parsed(fiber, staging, layout)
-    after = passes(derived, fiber.rank).passes
+    after = sweeps_over(derived, fiber.rank, {fiber.variable, *layout.all})
     if after >= before and any(rule not in ("hoist", "refused") for rule, _ in staging.rules):
         # A recurrence that saves no pass is no gain.
         return _unchanged(fiber, replace(staging, rules=()), before)

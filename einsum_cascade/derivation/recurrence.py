@@ -181,7 +181,8 @@ def _moved(sheet: Sheet, one: Staged, entry: Term, state: Expr) -> list[Expr]:
 
 def _correction(sheet: Sheet, one: Staged, entry: Term) -> Expr:
     """One entry of the action, from the references before a step to those after it."""
-    expr = expression(sheet, entry, _between(sheet, one, sheet.now, sheet.after))
+    change = _between(sheet, one, sheet.now, sheet.after)
+    expr = _started(sheet, one, expression(sheet, entry, change), sheet.now)
     if not any(isinstance(node, Apply) and node.operator == "exp" for node in walk(expr)):
         return expr
     # An exponential is worth a name: other reductions with the same references share it.
@@ -192,6 +193,20 @@ def _correction(sheet: Sheet, one: Staged, entry: Term) -> Expr:
         name = sheet.name(f"P{one.followed(sheet.algebra)[0].tensor}")
         sheet.corrections[key] = sheet.write(sheet.element(sheet.now, name, kept), expr)
     return sheet.corrections[key]
+
+
+def _started(sheet: Sheet, one: Staged, factor: Expr, step: Expr) -> Expr:
+    """A factor that leaves an accumulator alone until a minimum it follows has seen something.
+
+    Differences of a minimum that is still infinite are undefined; those of a maximum are not.
+    """
+    found: list[Condition] = [
+        Compare("<", reference_value(sheet, read, step), Number(float("inf")))
+        for read in one.followed(sheet.algebra)
+        if sheet.staged(read.tensor).einsum.op == "min"
+    ]
+    condition = joined(found)
+    return factor if condition is None else Select(condition, factor, ZERO)
 
 
 def _between(sheet: Sheet, one: Staged, old: Expr, new: Expr | None) -> Change:
@@ -262,6 +277,7 @@ def _merged(sheet: Sheet, one: Staged, j: int, ends: list[Access]) -> Access:
         if is_sum and factor == ZERO:
             continue
         same = factor == neutral
+        factor = _started(sheet, one, factor, Name(sheet.layout.step_rank))
         terms.append(end if same else Apply("mul" if is_sum else "add", (end, factor)))
     target = Access(sheet.name(f"M{ends[j].tensor[1:]}"), tuple(Name(v) for v in einsum.left))
     return sheet.write(target, _combine("sum", terms), einsum.op, *sheet.layout.outer)
