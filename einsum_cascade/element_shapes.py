@@ -107,7 +107,7 @@ def _ties(cascade: Cascade, found: Mapping[str, int]) -> Iterator[tuple[str, str
         for read in einsum.reads:
             for dim, index in zip(cascade.tensor(read.tensor).dims, read.indices, strict=True):
                 form = affine(index)
-                if dim.rank is None or form.is_plain or form.is_gather:
+                if dim.rank is None or form.is_plain or form.is_gather or form.offset:
                     continue
                 ranks = [cascade.rank_of(name) for name in form.variables]
                 for rank in ranks:

@@ -108,7 +108,8 @@ def _count(
         (Component(home, 2),),
         tuple(((r, axis), (first.get(r, 0), first.get(r, 0))) for r, axis in fixed.items()),
     )
-    along = frozenset((rank, *parts, *(root.ranks[axis] or rank for axis in own)))
+    ranks = {rank, *parts, *(root.ranks[axis] or rank for axis in own)}
+    along = frozenset(ranks | {w for w, joined in cascade.concatenations if ranks & {*joined}})
     unrolled = [
         loop
         for loop in _loops(steps)

@@ -14,7 +14,7 @@ from einsum_cascade.cascade import Einsum, affine, variables_in
 from einsum_cascade.expressions import Access, accesses
 from einsum_cascade.ordering import Loop, Plan
 from einsum_cascade.pass_presence import SOME, STRICT
-from einsum_cascade.pass_reads import Fiber, Operand, meet, read
+from einsum_cascade.pass_reads import Fiber, Operand, meet, part_of, read
 from einsum_cascade.pass_status import (
     CENTRE,
     EVERYWHERE,
@@ -329,7 +329,10 @@ def _reduce(fiber: Fiber, einsum: Einsum, piece: Piece, where: Where) -> Piece:
         trace = (*trace, f"barrier: {einsum} needs all of {fiber.rank}")
     region: dict[tuple[str, str], Interval] = {}
     for axis, dim in enumerate(fiber.cascade.tensor(einsum.name).dims):
-        if dim.rank is not None and dim.rank in fiber.steps:
+        part = part_of(fiber.cascade, dim.rank or "", einsum.target.indices[axis])
+        if dim.rank is not None and part is not None:
+            region[dim.rank, str(axis)] = part
+        elif dim.rank is not None and dim.rank in fiber.steps:
             form = affine(einsum.target.indices[axis])
             if dim.rank in where.at or not form.variables:
                 here = (where.at[dim.rank] if form.variables else 0) + (form.step or 0)

@@ -22,6 +22,7 @@ from einsum_cascade.expressions import (
     Name,
     Number,
     Select,
+    accesses,
     walk,
 )
 from einsum_cascade.operators import REDUCTIONS
@@ -69,7 +70,12 @@ def _own(
             leave_out(variables_in(term), _missing(cascade, term, senses))
     for node in walk(einsum.map):
         if isinstance(node, Select):
-            leave_out(variables_in(node.condition), SOME)
+            # Chosen by data both branches may be read; a mask is as good as a filter.
+            is_mask = not accesses(node.otherwise)
+            for term in terms_of(node.condition):
+                if not accesses(term):
+                    missing = _missing(cascade, term, senses) if is_mask else SOME
+                    leave_out(variables_in(term), missing)
     for read in einsum.reads:
         dims = cascade.tensor(read.tensor).dims
         for axis, (dim, index) in enumerate(zip(dims, read.indices, strict=True)):
@@ -113,8 +119,9 @@ def _senses(cascade: Cascade) -> set[tuple[str, str, int]]:
     """Which ranks are compared with which, and which of the two is the smaller one."""
     found = set()
     for einsum in cascade.einsums:
-        if einsum.where is not None:
-            for term in terms_of(einsum.where):
+        conditions = [node.condition for node in walk(einsum.map) if isinstance(node, Select)]
+        for condition in [*conditions, *([] if einsum.where is None else [einsum.where])]:
+            for term in terms_of(condition):
                 sides = _sides(cascade, term)
                 if sides is not None:
                     small, large = sides

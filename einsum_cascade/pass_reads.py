@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
+from einsum_cascade.cascade import Cascade, Einsum, affine, part_at, variables_in
 from einsum_cascade.expressions import Access, Apply, Expr, Name, Number, to_text, walk
 from einsum_cascade.pass_presence import Gaps, centre, offsets_reach_zero
 from einsum_cascade.pass_status import (
@@ -21,6 +21,9 @@ from einsum_cascade.pass_status import (
     Piece,
     after_sweep,
 )
+
+# Coordinates that stand for a part of a concatenated rank, whatever its size.
+BLOCK = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,16 @@ def meet(a: Interval, b: Interval) -> Interval | None:
     return (low, high) if low <= high else None
 
 
+def part_of(cascade: Cascade, rank: str, index: Expr) -> Interval | None:
+    """Where in a concatenated rank an index of one of its parts lies; None for any other index."""
+    parts = cascade.concatenated(rank)
+    part = part_at(affine(index), parts, dict(cascade.variables)) if parts else None
+    if part is None:
+        return None
+    start = parts.index(part) * BLOCK
+    return start, start + BLOCK - 1
+
+
 def read(
     fiber: Fiber, einsum: Einsum, access: Access, piece: Piece, at: Mapping[str, int]
 ) -> Operand | None:
@@ -104,7 +117,12 @@ def _region(
             region[rank, CENTRE] = (low, high)
             continue
         form = affine(access.indices[int(axis)])
-        if form.is_plain and form.step is not None:
+        part = part_of(fiber.cascade, rank, access.indices[int(axis)])
+        if part is not None:
+            # Of a concatenated rank one part is read: it has the piece or it has not.
+            if meet(part, (low, high)) is None:
+                return None
+        elif form.is_plain and form.step is not None:
             variable = form.variables[0]
             moved = (low - form.step, high - form.step)
             if rank in at:

@@ -321,6 +321,65 @@ CASES: dict[str, tuple[str, str, dict[str, int | tuple[int, int]], str]] = {
         {"X": (1, 2)},
         "the partner comes late, but nothing waits for everything",
     ),
+    "one softmax over two sources of keys": (
+        "rank M = T + N\nL[t,p] = Q[p]*A[t]\nL[T+n,p] = Q[p]*B[n]\nG[p] = max[m](L[m,p])\n"
+        "S[m,p] = exp(L[m,p] - G[p])\nD[p] = sum[m](S[m,p])\nY[m,p] = S[m,p]/D[p]",
+        "M",
+        {"A": 3, "B": 3, "L": 3, "S": 2, "Y": 1},
+        "each source waits for both",
+    ),
+    "two sources, one by itself": (
+        "rank M = T + N\nL[t,p] = Q[p]*A[t]\nL[T+n,p] = Q[p]*B[n]\nG[p] = max[m](L[m,p])\n"
+        "S[m,p] = exp(L[m,p] - G[p])",
+        "N",
+        {"B": 2},
+        "the part has a fiber of its own",
+    ),
+    "a barrier in one of two sources": (
+        "rank M = T + N\nL[t] = 2*A[t]\nL[T+n] = 2*B[n]\nG = max[n](L[T+n])\n"
+        "S[m] = exp(L[m] - G)\nH = max[t](S[t])\nU[n] = B[n]*H",
+        "M",
+        {"A": 1, "B": 2, "L": (1, 2), "S": 1},
+        "A is scaled by what B says, and waits for nothing of its own; L waits for a part of L",
+    ),
+    "wrapped window": (
+        "var n, p in N\ninput X[n]\nC[p] = sum[w](X[(p+w)%N]*F[w])",
+        "N",
+        {"X": 1},
+        "the first W elements are kept until the end",
+    ),
+    "clamped window, then its maximum": (
+        "var n, p in N\ninput X[n]\nC[p] = sum[w](X[clamp(p+w-W//2, 0, N-1)]*F[w])\n"
+        "G = max[p](C[p])\nY[p] = C[p]/G",
+        "N",
+        {"X": 2, "C": 2},
+        "edges repeat elements that are at hand",
+    ),
+    "chosen by data": (
+        "G = max[m](X[m])\nY[m] = where(X[m] > G/2, X[m], A[m])",
+        "M",
+        {"X": 2, "A": 1},
+        "the condition reads X again, whatever it says",
+    ),
+    "filtered by data": (
+        "G = max[m](X[m])\nY[m] = X[m]*2 where X[m] > G",
+        "M",
+        {"X": (1, 2)},
+        "how many points there are only data knows",
+    ),
+    "minimum of indices": (
+        "var n, p in N\ninput X[n]\nY[p] = X[p]*X[min(p+1, N-1)]",
+        "N",
+        {"X": 1},
+        "a neighbour",
+    ),
+    "causal mask by choice": (
+        "A[m,p] = where(m <= p, Q[p]*K[m], -inf)\nG[p] = max[m](A[m,p])\n"
+        "S[m,p] = exp(A[m,p] - G[p])\nD[p] = sum[m](S[m,p])\nO[p] = sum[m](S[m,p]/D[p])",
+        "M",
+        {"K": 3, "A": 3},
+        "as the filter, though masked elements exist",
+    ),
     "choice by position": (
         "D = sum[m](X[m])\nY[m] = where(m < 2, X[m], X[m]/D)",
         "M",
