@@ -173,7 +173,7 @@ def _reading(cascade: Cascade, access: Access, domain: Region) -> tuple[list[Lin
                 limits.append(form)
             if step > dim.extra:
                 limits.append(Linear((), extent(dim.rank, dim.extra) - 1).plus(form, -1))
-        elif form.names and part_at(plain, parts, dict(cascade.variables)) is None:
+        elif dim.rank and part_at(plain, parts, dict(cascade.variables)) is None:
             limits += [form, Linear((), extent(dim.rank, dim.extra) - 1).plus(form, -1)]
     for limit in domain.limits:
         moved = Linear((), limit.constant)

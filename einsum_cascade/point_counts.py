@@ -78,6 +78,7 @@ def count_points(
     is_exact = region.is_exact
     low: dict[str, list[Size]] = {axis: [sympy.Integer(0)] for axis in box}
     stop: dict[str, list[Size]] = {axis: [size] for axis, size in box.items()}
+    total = sympy.Integer(1)
     pairs: dict[tuple[str, str], list[Linear]] = {}
     for limit in limits:
         if any(_holds(limit.plus(bound, -1)) for bound in always):
@@ -91,6 +92,9 @@ def count_points(
             else:
                 last = sympy.floor(limit.constant / sympy.sympify(-weight))
                 stop[axis].append(last + 1)
+        elif not limit.terms:
+            # A coordinate written as a number, X[2,e], exists or does not.
+            total *= positive_part(sympy.Min(1, limit.constant + 1))
         elif unit and len(limit.terms) == 2:
             first, second = sorted(limit.names)
             pairs.setdefault((first, second), []).append(limit)
@@ -98,7 +102,6 @@ def count_points(
             is_exact = False
     starts = {axis: sympy.Max(*bounds) for axis, bounds in low.items()}
     counts = {axis: positive_part(sympy.Min(*stop[axis]) - starts[axis]) for axis in box}
-    total = sympy.Integer(1)
     paired: set[str] = set()
     for pair, own in pairs.items():
         number = None if paired & set(pair) else _staircase(pair, own, starts, counts)
