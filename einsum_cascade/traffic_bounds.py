@@ -237,10 +237,10 @@ def _chosen(cascade: Cascade, index: Expr, rank: str) -> Size:
     assert isinstance(index, Access)
     (einsum,) = cascade.defining(index.tensor)
     filled = [v for i in einsum.target.indices for v in affine(i).variables]
-    new = next(v for v in filled if all(v not in names_read(r) for r in einsum.reads))
+    new = next(v for v in filled if all(v not in _names_read(r) for r in einsum.reads))
     return sympy.Min(symbol(cascade.rank_of(new)), symbol(rank))
 
 
-def names_read(access: Access) -> set[str]:
+def _names_read(access: Access) -> set[str]:
     """Variables in the indices of an access."""
     return {v for index in access.indices for v in affine(index).variables}
