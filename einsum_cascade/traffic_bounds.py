@@ -99,7 +99,7 @@ def _fibers(cascade: Cascade, report: PassReport, name: str, length: Size) -> It
     ranks = set(cascade.tensor(name).ranks)
     # A part of a concatenated rank has its own length.
     parts = [part for part in cascade.concatenated(report.rank) if part in ranks]
-    known = report.widths if name == report.tensor else {}
+    known = report.widths_of[name]
     levels = range(2, report.tensors[name] + 1)
     for rank in parts if parts and report.rank not in ranks else [report.rank]:
         full = symbol(rank) if rank in parts else length
