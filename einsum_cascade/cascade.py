@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from einsum_cascade.errors import CascadeError, Source
 from einsum_cascade.expressions import (
@@ -243,6 +244,8 @@ class Affine:
     offset: tuple[str, ...] = ()
 
 
+# Analyses ask for the same few indices all the time.
+@lru_cache(maxsize=1 << 14)
 def affine(index: Expr) -> Affine:
     """Classify an index: `m` is plain, `m+1` plain with a step, `0` or `M1` without variables."""
     names = variables_in(index)

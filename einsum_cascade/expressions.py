@@ -47,12 +47,21 @@ class Span:
 _NOWHERE = Span()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Number:
-    """A literal; `inf` is a number too."""
+    """A literal; `inf` is a number too. 1 and 1.0 differ: only one of them is an index."""
 
     value: float
     span: Span = field(default=_NOWHERE, compare=False, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare value and type."""
+        is_number = isinstance(other, Number) and type(self.value) is type(other.value)
+        return is_number and self.value == other.value  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        """Hash what is compared."""
+        return hash((type(self.value), self.value))
 
     def __str__(self) -> str:
         """Print as it can be read back."""

@@ -127,7 +127,7 @@ def passes(
         worst.found.trace,
         {name: result.upper for name, result in found.items()},
         {name: result.widths for name, result in found.items()},
-        schedule_of(worst.fiber, steps, worst.schedule.visits, worst.upper),
+        schedule_of(worst.fiber, steps, worst.schedule.visits.values(), worst.upper),
     )
 
 

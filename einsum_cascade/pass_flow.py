@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from einsum_cascade.cascade import Einsum, affine, variables_in
 from einsum_cascade.expressions import Access, accesses
 from einsum_cascade.ordering import Loop, Plan
-from einsum_cascade.pass_presence import SOME, STRICT
-from einsum_cascade.pass_reads import Fiber, Operand, meet, part_of, read
+from einsum_cascade.pass_presence import DOUBT, SOME, STRICT
+from einsum_cascade.pass_reads import BLOCK, Fiber, Operand, meet, part_of, read
 from einsum_cascade.pass_status import (
     CENTRE,
     EVERYWHERE,
@@ -27,6 +27,7 @@ from einsum_cascade.pass_status import (
     next_visit,
     prune,
     rename,
+    without_shift,
 )
 
 # Fixpoints settle after a few rounds.
@@ -65,7 +66,10 @@ class Found:
     level: int = 0
     trace: tuple[str, ...] = ()
     widths: dict[int, str] = field(default_factory=dict)
-    visits: dict[Visit, None] = field(default_factory=dict)
+    # By what tells them apart: comparing whole Einsums takes long.
+    visits: dict[tuple[object, ...], Visit] = field(default_factory=dict)
+    # Pieces that an Einsum has combined already, kept alive since they go by identity.
+    combined: dict[tuple[object, ...], tuple[Piece, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,27 +115,37 @@ def _einsum(fiber: Fiber, einsum: Einsum, found: Found, where: Where) -> None:
     if einsum.name == fiber.root and not where.widened and not where.at:
         # The fiber is given; only elements beside it may depend on it.
         return
-    choices: list[list[Operand | None]] = []
+    if not any(access.tensor in found.pieces for access in einsum.reads):
+        return
+    choices: list[list[tuple[Operand | None, Piece | None]]] = []
     # The same read twice is the same value twice.
     for access in dict.fromkeys(einsum.reads):
         pieces = found.pieces.get(access.tensor, ())
-        operands = [
-            o for piece in pieces if (o := read(fiber, einsum, access, piece, where.at)) is not None
+        options: list[tuple[Operand | None, Piece | None]] = [
+            (operand, piece)
+            for piece in pieces
+            if (operand := read(fiber, einsum, access, piece, where.at)) is not None
         ]
         # Outside the regions of all its pieces the access does not depend on the fiber.
-        options: list[Operand | None] = [*operands]
-        if not operands or all(operand.region for operand in operands):
-            options.append(None)
+        if all(operand is None or operand.region for operand, _ in options):
+            options.append((None, None))
         choices.append(options)
     results = list(found.pieces.get(einsum.name, ()))
+    place = (id(einsum), tuple(where.at.items()), where.direction, where.widened)
     for combination in itertools.product(*choices):
-        chosen = [operand for operand in combination if operand is not None]
-        if chosen:
+        # Rounds repeat until nothing changes: what has been combined stands in the pieces.
+        pieces = tuple(piece for _, piece in combination if piece is not None)
+        key = (place, tuple(id(piece) for _, piece in combination))
+        chosen = [operand for operand, _ in combination if operand is not None]
+        if chosen and key not in found.combined:
+            found.combined[key] = pieces
             piece = _combine(fiber, einsum, chosen, found, where)
             if piece is not None and (piece.level or piece.components):
                 results.append(piece)
     if results:
-        found.pieces[einsum.name] = prune(results)
+        pruned = prune(results)
+        if pruned != found.pieces.get(einsum.name):
+            found.pieces[einsum.name] = pruned
         if len(found.pieces[einsum.name]) > MAX_PIECES:
             raise UnsettledError(einsum, "so many different cases of one tensor")
 
@@ -166,7 +180,7 @@ def _combine(
     if full:
         reads = [o for o in chosen if any(c in full for c in tied[id(o)])]
         # What is visited now is the position itself; a prefix stays covered as it was.
-        seen = [replace(c, level=level, direction=0) for c in full]
+        seen = [Component(c.home, level, 0, c.shift, c.form) for c in full]
         components = [c for c in components if c not in full or c.direction] + seen
         trace = _visit(fiber, einsum, reads, found, where, level, trace)
     if loop:
@@ -174,9 +188,7 @@ def _combine(
         components = [c for c in components if c.direction != -loop]
     if loop and not fiber.sweeps:
         # A loop that starts elsewhere than at its first position may miss it.
-        components = [
-            replace(c, shift=None) if c.shift and not c.direction else c for c in components
-        ]
+        components = [without_shift(c) if c.shift and not c.direction else c for c in components]
     for operand in chosen:
         if operand.gathers:
             level, trace = _gather(fiber, einsum, operand, chosen, found, where, level, trace)
@@ -184,7 +196,8 @@ def _combine(
     carried_ranks = {rank for operand in chosen for rank in operand.carried}
     lasting = frozenset(pair for pair in where.widened if pair[0] in carried_ranks)
     piece = Piece(level, merge(components), tuple(region.items()), trace)
-    return _reduce(fiber, einsum, piece, replace(where, widened=lasting))
+    inner = where if lasting == where.widened else replace(where, widened=lasting)
+    return _reduce(fiber, einsum, piece, inner)
 
 
 def _present(
@@ -194,12 +207,14 @@ def _present(
     if fiber.sweeps:
         return tuple(components)
     gaps = fiber.gaps[id(einsum)]
+    if DOUBT in gaps.values():
+        return ()
     found = []
     for component in components:
         missing = max((gaps.get(name, 0) for name in component.names), default=0)
         whole = missing == 0 or (missing == STRICT and fiber.is_strict)
         if missing < SOME:
-            found.append(component if whole else replace(component, shift=None))
+            found.append(component if whole else without_shift(component))
     return tuple(found)
 
 
@@ -301,9 +316,10 @@ def _visit(
     if not any(line.startswith(prefix) for line in trace):
         source = "" if first.tensor == fiber.root else f" (from {fiber.root})"
         trace = (*trace, f"{prefix}{first}{source} in {einsum}")
-    found.visits[Visit(number, tuple(where.at.items()), einsum, tuple(o.access for o in reads))] = (
-        None
-    )
+    at, own = tuple(where.at.items()), tuple(operand.access for operand in reads)
+    key = (number, at, id(einsum), tuple(map(id, own)))
+    if key not in found.visits:
+        found.visits[key] = Visit(number, at, einsum, own)
     if level > found.level:
         found.level, found.trace = level, trace
     return trace
@@ -328,7 +344,8 @@ def _reduce(fiber: Fiber, einsum: Einsum, piece: Piece, where: Where) -> Piece:
     if level > piece.level:
         trace = (*trace, f"barrier: {einsum} needs all of {fiber.rank}")
     region: dict[tuple[str, str], Interval] = {}
-    for axis, dim in enumerate(fiber.cascade.tensor(einsum.name).dims):
+    is_plain = not fiber.cascade.concatenations and not fiber.steps
+    for axis, dim in enumerate(() if is_plain else fiber.cascade.tensor(einsum.name).dims):
         part = part_of(fiber.cascade, dim.rank or "", einsum.target.indices[axis])
         if dim.rank is not None and part is not None:
             region[dim.rank, str(axis)] = part
@@ -347,8 +364,21 @@ def _reduce(fiber: Fiber, einsum: Einsum, piece: Piece, where: Where) -> Piece:
                 high = INFINITE
             if (rank, -1) in where.widened:
                 low = -INFINITE
+            if where.direction and rank in fiber.along:
+                low, high = _in_part(fiber, low, high, where.direction)
             region[rank, axes[variable]] = (low, high)
     return Piece(level, merge(components), tuple(sorted(region.items())), trace)
+
+
+def _in_part(fiber: Fiber, low: int, high: int, direction: int) -> Interval:
+    """Where a scan over a concatenated rank depends on one of its parts.
+
+    Surely in that part; perhaps, seen from above, in all that follows.
+    """
+    if fiber.sweeps:
+        return (low, INFINITE) if direction > 0 else (-INFINITE, high)
+    start = max(low, 0) // BLOCK * BLOCK
+    return max(low, start), min(high, start + BLOCK)
 
 
 def _reduced(
@@ -367,7 +397,8 @@ def _reduced(
     if kept is None or component.shift is None:
         return kept, level
     moved = [steps[name] for name in component.home[0][1] if name in axes]
-    return replace(kept, shift=component.shift - moved[0] if moved else component.shift), level
+    shift = component.shift - moved[0] if moved else component.shift
+    return Component(kept.home, kept.level, kept.direction, shift, kept.form), level
 
 
 def _is_whole(fiber: Fiber, component: Component) -> bool:
@@ -386,4 +417,4 @@ def _scanned(fiber: Fiber, component: Component, direction: int) -> Component:
     """In a recurrence along the fiber a single position becomes all up to it, or from it on."""
     if not direction or component.direction:
         return component
-    return replace(component, direction=direction)
+    return Component(component.home, component.level, direction, component.shift, component.form)

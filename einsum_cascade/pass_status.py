@@ -13,7 +13,7 @@ fiber: all parts of the rank (an element of full resolution) or outer parts only
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 INFINITE = 1 << 60
 # Homes: for each part of the analysed rank the axes (or variables) that follow it.
@@ -119,7 +119,15 @@ def rename(component: Component, names: Mapping[str, str]) -> Component | None:
         there = frozenset(names[name] for name in following if name in names)
         if there:
             home.append((part, there))
-    return replace(component, home=tuple(home)) if home else None
+    if not home:
+        return None
+    level, direction = component.level, component.direction
+    return Component(tuple(home), level, direction, component.shift, component.form)
+
+
+def without_shift(component: Component) -> Component:
+    """The same tie at an unknown distance from its variable."""
+    return Component(component.home, component.level, component.direction, None, component.form)
 
 
 def prune(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
