@@ -109,7 +109,9 @@ def _count(
         tuple(((r, axis), (first.get(r, 0), first.get(r, 0))) for r, axis in fixed.items()),
     )
     ranks = {rank, *parts, *(root.ranks[axis] or rank for axis in own)}
-    along = frozenset(ranks | {w for w, joined in cascade.concatenations if ranks & {*joined}})
+    ranks |= {w for w, joined in cascade.concatenations if ranks & {*joined}}
+    # Beside a fiber of queries, the tiles of keys over the same rank are fixed.
+    along = frozenset(ranks - (fixed.keys() - {rank}))
     unrolled = [
         loop
         for loop in _loops(steps)

@@ -76,12 +76,13 @@ class Found:
 class Where:
     """Where in the plan an Einsum runs.
 
-    `at` are steps of unrolled loops, `direction` is of the loop along the fiber (0: none), and
-    `widened` are fixed ranks of the loops around it, each with its direction.
+    `at` are steps of unrolled loops, `direction` is of the loop along the fiber (0: none), over
+    `rank`, and `widened` are fixed ranks of the loops around it, each with its direction.
     """
 
     at: Mapping[str, int] = field(default_factory=dict)
     direction: int = 0
+    rank: str = ""
     widened: frozenset[tuple[str, int]] = frozenset()
 
 
@@ -96,7 +97,7 @@ def follow(fiber: Fiber, steps: Plan, found: Found, where: Where) -> None:
                 follow(fiber, step.body, found, replace(where, at={**where.at, step.rank: i}))
         else:
             way = -1 if step.is_descending else 1
-            inner = replace(where, direction=way)
+            inner = replace(where, direction=way, rank=step.rank)
             if step.rank not in fiber.along:
                 inner = replace(where, widened=where.widened | {(step.rank, way)})
             for _ in range(MAX_ROUNDS):
@@ -340,7 +341,7 @@ def _reduce(fiber: Fiber, einsum: Einsum, piece: Piece, where: Where) -> Piece:
         kept, known = _reduced(fiber, component, axes, steps)
         level = max(level, known)
         if kept is not None:
-            components.append(_scanned(fiber, kept, where.direction))
+            components.append(_scanned(fiber, einsum, kept, where))
     if level > piece.level:
         trace = (*trace, f"barrier: {einsum} needs all of {fiber.rank}")
     region: dict[tuple[str, str], Interval] = {}
@@ -413,8 +414,15 @@ def _is_whole(fiber: Fiber, component: Component) -> bool:
     return component.shift * component.direction >= 0
 
 
-def _scanned(fiber: Fiber, component: Component, direction: int) -> Component:
-    """In a recurrence along the fiber a single position becomes all up to it, or from it on."""
-    if not direction or component.direction:
+def _scanned(fiber: Fiber, einsum: Einsum, component: Component, where: Where) -> Component:
+    """In a recurrence along the fiber a single position becomes all up to it, or from it on.
+
+    Another variable over the same rank, such as the query in self-attention, stays where it is.
+    """
+    if not where.direction or component.direction:
         return component
-    return Component(component.home, component.level, direction, component.shift, component.form)
+    dims = fiber.cascade.tensor(einsum.name).dims
+    if all(dims[int(axis)].rank != where.rank for axis in component.names):
+        return component
+    home, level, way = component.home, component.level, where.direction
+    return Component(home, level, way, component.shift, component.form)
