@@ -39,8 +39,9 @@ class Fiber:
 def fibers(graph: ElementGraph, tensor: Tensor, rank: str) -> Iterator[Fiber]:
     """Fibers of a tensor along a rank, or along all parts of a split rank.
 
-    Of its other ranks those at the first, the middle and the last coordinate are taken: edges and
-    filters make a difference there.
+    One at the first, the middle and the last coordinates of the tensor's other ranks: edges and
+    filters make a difference there. Those that an edge or a filter cuts to less than half of the
+    longest are left out: they say nothing about long ones.
     """
     parts = graph.cascade.parts_of(rank)
     joined = (rank, *graph.cascade.concatenated(rank))
@@ -49,11 +50,13 @@ def fibers(graph: ElementGraph, tensor: Tensor, rank: str) -> Iterator[Fiber]:
         axes.append(tuple(tensor.ranks.index(part) for part in parts))
     shape = graph.shapes[tensor.name]
     for along in axes:
-        others = [
-            (0,) if axis in along else sorted({0, size // 2, size - 1})
-            for axis, size in enumerate(shape)
-        ]
-        for fixed in itertools.product(*others):
+        places = (
+            tuple(0 for _ in shape),
+            tuple(n // 2 for n in shape),
+            tuple(n - 1 for n in shape),
+        )
+        found: dict[tuple[Node, ...], None] = {}
+        for fixed in places:
             nodes = []
             for position in itertools.product(*(range(shape[axis]) for axis in along)):
                 at = list(fixed)
@@ -62,8 +65,13 @@ def fibers(graph: ElementGraph, tensor: Tensor, rank: str) -> Iterator[Fiber]:
                 nodes.append(Node(tensor.name, tuple(at)))
             # Steps of the fiber's own recurrence are no readers: the fiber is given.
             own = set(nodes)
-            read = tuple(n for n in nodes if any(r not in own for r in graph.readers.get(n, ())))
-            yield _fiber(graph, read, frozenset((*parts, *joined)))
+            found[
+                tuple(n for n in nodes if any(r not in own for r in graph.readers.get(n, ())))
+            ] = None
+        longest = max(len(nodes) for nodes in found)
+        for read in found:
+            if 2 * len(read) >= longest:
+                yield _fiber(graph, read, frozenset((*parts, *joined)))
 
 
 def _fiber(

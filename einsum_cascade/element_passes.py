@@ -88,10 +88,7 @@ def count_passes(
     for tensor in cascade.tensors:
         if not is_traversed(cascade, tensor):
             continue
-        those = list(fibers(graph, tensor, rank))
-        # Fibers cut short by an edge or a filter say nothing about long ones.
-        enough = max((len(f.elements) for f in those), default=0) / 2
-        own = [count(f, lookback) for f in those if len(f.elements) >= enough]
+        own = [count(fiber, lookback) for fiber in fibers(graph, tensor, rank)]
         if own:
             worst = max(own, key=lambda one: (one.lower, one.upper))
             found[tensor.name] = replace(worst, upper=max(one.upper for one in own))

@@ -4,7 +4,8 @@ A barrier is certain only if everything it needs exists. `gaps` says for every E
 variable whether its points exist all along (no entry), all but a few (FEW: an edge, `m != 1`), or
 nobody knows how many (SOME: `m < M//2`, a band). A filter that compares with another rank, as the
 causal `m <= p`, leaves no gap: its longest row has everything. The longest row of `m < p` lacks one
-coordinate (STRICT), which makes no difference if nobody else reads that one.
+coordinate (STRICT), which makes no difference if nobody else reads that one. Comparisons both ways
+may leave no point at all (DOUBT), which concerns every variable.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from einsum_cascade.expressions import (
 )
 from einsum_cascade.operators import REDUCTIONS
 
-STRICT, FEW, SOME = 1, 2, 3
+STRICT, FEW, SOME, DOUBT = 1, 2, 3, 4
 # Names of variables and how much of their coordinates is missing.
 Gaps = dict[str, int]
 _LESS = ("<", "<=")
@@ -153,6 +154,8 @@ def _missing(cascade: Cascade, term: Condition, senses: set[tuple[str, str, int]
     if sides is not None:
         small, large = sides
         # The row that has everything of one rank is empty in a filter the other way round.
+        if (small, large, -1) in senses:
+            return DOUBT
         if _compared_often(senses, small, large):
             return SOME
         assert isinstance(term, Compare)

@@ -6,6 +6,8 @@ or new inputs; one in two steps reuses something tied to M together with somethi
 since that is what passes are made of.
 """
 
+import contextlib
+import re
 from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
@@ -14,8 +16,14 @@ import einsum_cascade as ec
 
 # Steps of iterations over another rank.
 STEPS = 2
+# Of one Einsum; a split rank counts once.
+MOST_VARIABLES = 4
 TWO = ("{a}*{b}", "exp({a} - {b})", "{a}/(2 + {b})", "{a} + {b}", "max({a}, {b})")
 ONE = ("exp({a})", "{a}*{a}", "2*{a}", "{a}")
+
+
+class TooWideError(Exception):
+    """An Einsum over so many ranks that an explicit graph of it would be large."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,9 @@ class Growing:
         return self.choose([*there, there[-1]]) if there else None
 
     def define(self, letter: str, indices, right: str, condition: str = "") -> Known:
+        used = set(re.findall(r"\b[a-z][0-9]?\b", f"{right}{condition}{indices}"))
+        if len(used) > MOST_VARIABLES + len(self.long) - 1:
+            raise TooWideError
         made = Known(self.name(letter), tuple(indices))
         self.lines.append(f"{made.read()} = {right}{condition}")
         self.tensors.append(made)
@@ -92,6 +103,19 @@ class Growing:
         return tensor.read(**{v: v if how == "before" else f"{v}+1"}), tensor.indices
 
 
+def grow_sources(g: Growing) -> None:
+    """Two tensors one after the other along the long rank."""
+    more = g.choose([(), ("p",)])
+    first, second = g.input(("t", *more)), g.input(("n", *more))
+    del g.tensors[-2:]
+    made = Known(g.name("L"), ("m", *more))
+    g.lines += [
+        f"{made.read(m='t')} = {g.choose(['2*{a}', 'exp({a})']).format(a=first.read())}",
+        f"{made.read(m='T+n')} = {g.choose(['3*{a}', '{a}']).format(a=second.read())}",
+    ]
+    g.tensors.append(made)
+
+
 def _union(*lists):
     return tuple(dict.fromkeys(v for one in lists for v in one))
 
@@ -105,7 +129,13 @@ def grow_map(g: Growing) -> None:
         return
     second, more = g.access(b)
     both = _union(indices, more)
-    g.define("B", both, g.choose(TWO).format(a=first, b=second), filtered(g, both))
+    forms = list(TWO)
+    if g.chance(6):
+        forms = ["where({a} > {b}, {a}, 2*{b})"]
+        forms += (
+            ["where(m <= p, {a}*{b}, 0)", "where(p < m, {a}, {b})"] if {"m", "p"} <= {*both} else []
+        )
+    g.define("B", both, g.choose(forms).format(a=first, b=second), filtered(g, both))
 
 
 def filtered(g: Growing, indices) -> str:
@@ -173,7 +203,9 @@ def grow_window(g: Growing) -> None:
     a = g.tied()
     if "w" in a.indices:
         return
-    index = g.choose(["m+w-W//2", "m+w", "m-w", "m+2*w-W"])
+    plain = ["m+w-W//2", "m+w", "m-w", "m+2*w-W"]
+    edged = ["(m+w)%M", "min(m+w, M-1)", "clamp(m+w-W//2, 0, M-1)"]
+    index = g.choose(plain * 2 + edged)
     first = a.read(m=index)
     right = first
     indices = _union(a.indices, ("w",))
@@ -218,7 +250,8 @@ def grow_pick(g: Growing) -> None:
 
 def grow_iteration(g: Growing) -> None:
     """Two steps of a vector iteration that sums over the long rank each time."""
-    if any("t+1" in line for line in g.lines):
+    # Of concatenated sources t is the first.
+    if any("[t" in line or "t+1" in line for line in g.lines):
         return
     a = next((t for t in g.tensors if set(t.indices) == {*g.long, "p"} and not t.state), None)
     a = a or g.input((*g.long, "p"))
@@ -250,15 +283,25 @@ STEPS_OF_GROWTH = (
 
 @st.composite
 def cascades(draw: st.DrawFn) -> ec.Cascade:
-    """Draw a legal cascade of 3 to 10 Einsums."""
+    """Draw a legal cascade of 3 to about 10 Einsums."""
     g = Growing(draw, draw(st.sampled_from([("m",), ("m",), ("m1", "m0")])))
+    joined = g.long == ("m",) and g.chance(8)
+    if joined:
+        grow_sources(g)
     for _ in range(draw(st.integers(3, 6))):
-        g.choose(STEPS_OF_GROWTH)(g)
+        with contextlib.suppress(TooWideError):
+            g.choose(STEPS_OF_GROWTH)(g)
         if len(g.lines) >= 10:
             break
+    if not g.lines or g.chance():
+        # What was there first meets what it was reduced to.
+        with contextlib.suppress(TooWideError):
+            grow_reduction(g)
+            grow_map(g)
     if not g.lines:
-        grow_reduction(g)
+        g.define("R", (), f"sum[{','.join(g.long)}]({g.input(g.long).read()})")
     head = ["rank M = M1*M0"] if len(g.long) > 1 else []
+    head += ["rank M = T + N"] if joined else []
     text = "\n".join(g.lines)
     read = [known for known in g.inputs if f"{known.name}[" in text]
     head += ["input " + ", ".join(known.read() for known in read)] if read else []
