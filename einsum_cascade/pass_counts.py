@@ -20,8 +20,9 @@ from einsum_cascade.pass_presence import STRICT, Gaps
 from einsum_cascade.pass_reads import Fiber
 from einsum_cascade.pass_status import Component, Home, Piece
 
-# Steps of a recurrence over another rank, if nothing says how many it makes.
-SOME_STEPS = 2
+# A recurrence over another rank with so few steps is followed step by step. Others are followed
+# until nothing changes, and step by step only if that never comes.
+FEW_STEPS = 8
 # How many sweeps beyond the least ones are tried.
 MORE_SWEEPS = 4
 
@@ -75,9 +76,9 @@ def count_root(
             try:
                 counted.append(_count(cascade, root, rank, home, steps, missing, sizes, unrolled))
             except UnsettledError as error:
-                if error.rank in unrolled or not sizes.get(error.rank):
+                if error.rank in unrolled or not _length(cascade, error.rank, sizes):
                     raise _beyond(error) from None
-                # Steps over a rank of the root add passes: they are followed one by one.
+                # Each step adds passes: they are followed one by one.
                 unrolled |= {error.rank}
     worst = max(counted, key=lambda one: (one.lower, one.upper))
     return replace(worst, upper=max(one.upper for one in counted))
@@ -100,9 +101,14 @@ def _count(
         for axis, name in enumerate(root.ranks)
         if name is not None and axis not in own
     }
+    lengths = {loop.rank: _length(cascade, loop.rank, sizes) for loop in _loops(steps)}
+    known = {
+        name: length
+        for name, length in lengths.items()
+        if name in unroll or (name not in fixed and 0 < length <= FEW_STEPS)
+    }
     # Of a rank that is unrolled the first coordinate, of any other one at any distance from it.
-    first = {loop.rank: sizes[loop.rank] - 1 for loop in _loops(steps) if loop.rank in unroll}
-    first = {r: c if _is_down(steps, r) else 0 for r, c in first.items()}
+    first = {r: known[r] - 1 if _is_down(steps, r) else 0 for r in unroll}
     start = Piece(
         2,
         (Component(home, 2),),
@@ -112,26 +118,16 @@ def _count(
     ranks |= {w for w, joined in cascade.concatenations if ranks & {*joined}}
     # Beside a fiber of queries, the tiles of keys over the same rank are fixed.
     along = frozenset(ranks - (fixed.keys() - {rank}))
-    unrolled = [
-        loop
-        for loop in _loops(steps)
-        if loop.rank not in along and (loop.rank in unroll or loop.rank not in fixed)
-    ]
-    known = {
-        loop.rank: sizes.get(loop.rank) or _last_coordinate(cascade, loop) for loop in unrolled
-    }
+    known = {name: length for name, length in known.items() if name not in along}
     strict = _is_strict(cascade, root, own, missing)
     fiber = Fiber(cascade, root.name, rank, parts, along, known, missing, strict)
 
-    def run(sweeps: tuple[int, ...], count: int) -> Found:
-        numbers = {name: number or count for name, number in known.items()}
+    def run(sweeps: tuple[int, ...]) -> Found:
         found = Found({root.name: (start,)})
-        follow(replace(fiber, sweeps=sweeps, steps=numbers), steps, found, Where())
+        follow(replace(fiber, sweeps=sweeps), steps, found, Where())
         return found
 
-    found = run((), SOME_STEPS)
-    if not all(known.values()) and run((), SOME_STEPS + 1).level != found.level:
-        raise _unknown_steps(next(loop for loop in unrolled if not known[loop.rank]))
+    found = run(())
     lower = max(1, found.level // 2)
     best: tuple[Found, tuple[int, ...]] | None = None
     failure: UnsettledError | None = None
@@ -142,7 +138,7 @@ def _count(
             strings = list(itertools.product((1, -1), repeat=length))
         for sweeps in strings:
             try:
-                schedule = run(sweeps, SOME_STEPS)
+                schedule = run(sweeps)
             except UnsettledError as error:
                 failure = error
                 continue
@@ -171,15 +167,12 @@ def _is_strict(cascade: Cascade, root: Tensor, axes: set[int], missing: Mapping[
 
 def _beyond(error: UnsettledError) -> CascadeError:
     line = error.einsum.line
-    return CascadeError(
-        Problem(
-            error.einsum.source,
-            f"the pass analysis does not cover {error}",
-            " " * line.indent + line.text,
-            len(line.text),
-            f"say how long it is: sizes={{'{error.rank}': 2}}" if error.rank else "",
-        )
-    )
+    message, hint = f"the pass analysis does not cover {error}", ""
+    if error.rank:
+        message = f"how many steps the recurrence over {error.rank} makes decides the passes"
+        hint = f"say it: sizes={{'{error.rank}': 2}}, or --set {error.rank}=2"
+    text = " " * line.indent + line.text
+    return CascadeError(Problem(error.einsum.source, message, text, len(line.text), hint))
 
 
 def _is_down(steps: Plan, rank: str) -> bool:
@@ -193,20 +186,13 @@ def _loops(steps: Plan) -> Iterator[Loop]:
             yield from _loops(step.body)
 
 
-def _last_coordinate(cascade: Cascade, loop: Loop) -> int:
-    """Steps of a recurrence over another rank: the last coordinate of its state that is read."""
+def _length(cascade: Cascade, rank: str, sizes: Mapping[str, int]) -> int:
+    """Steps of a recurrence: as given, or the last coordinate of its state that is read, or 0."""
     last = 0
     for einsum in cascade.einsums:
         for read in einsum.reads:
             dims = cascade.tensor(read.tensor).dims
             for dim, index in zip(dims, read.indices, strict=True):
-                if dim.rank == loop.rank and isinstance(index, Number):
+                if dim.rank == rank and isinstance(index, Number):
                     last = max(last, int(index.value) + (0 if dim.extra else 1))
-    return last
-
-
-def _unknown_steps(loop: Loop) -> CascadeError:
-    first = loop.einsums[0]
-    message = f"how many steps the recurrence over {loop.rank} makes decides the passes"
-    hint = f"say it: sizes={{'{loop.rank}': 2}}, or --set {loop.rank}=2"
-    return CascadeError(Problem(first.source, message, first.line.text, len(first.line.text), hint))
+    return sizes.get(rank) or last

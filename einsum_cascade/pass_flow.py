@@ -378,7 +378,7 @@ def _in_part(fiber: Fiber, low: int, high: int, direction: int) -> Interval:
     """
     if fiber.sweeps:
         return (low, INFINITE) if direction > 0 else (-INFINITE, high)
-    start = max(low, 0) // BLOCK * BLOCK
+    start = max(low if direction > 0 else high, 0) // BLOCK * BLOCK
     return max(low, start), min(high, start + BLOCK)
 
 
