@@ -196,7 +196,7 @@ def _combine(
     # Only what passes from step to step of a recurrence lasts beyond the step it came in.
     carried_ranks = {rank for operand in chosen for rank in operand.carried}
     lasting = frozenset(pair for pair in where.widened if pair[0] in carried_ranks)
-    piece = Piece(level, merge(components), tuple(region.items()), trace)
+    piece = Piece(level, tuple(dict.fromkeys(components)), tuple(region.items()), trace)
     inner = where if lasting == where.widened else replace(where, widened=lasting)
     return _reduce(fiber, einsum, piece, inner)
 
@@ -314,7 +314,8 @@ def _visit(
     number = level // 2
     prefix = f"pass {number} reads "
     first = reads[0].access
-    if not any(line.startswith(prefix) for line in trace):
+    # A schedule needs no reasons.
+    if not fiber.sweeps and not any(line.startswith(prefix) for line in trace):
         source = "" if first.tensor == fiber.root else f" (from {fiber.root})"
         trace = (*trace, f"{prefix}{first}{source} in {einsum}")
     at, own = tuple(where.at.items()), tuple(operand.access for operand in reads)
@@ -342,7 +343,7 @@ def _reduce(fiber: Fiber, einsum: Einsum, piece: Piece, where: Where) -> Piece:
         level = max(level, known)
         if kept is not None:
             components.append(_scanned(fiber, einsum, kept, where))
-    if level > piece.level:
+    if level > piece.level and not fiber.sweeps:
         trace = (*trace, f"barrier: {einsum} needs all of {fiber.rank}")
     region: dict[tuple[str, str], Interval] = {}
     is_plain = not fiber.cascade.concatenations and not fiber.steps

@@ -76,6 +76,8 @@ def part_of(cascade: Cascade, rank: str, index: Expr) -> Interval | None:
     """Where in a concatenated rank an index of one of its parts lies; None for any other index."""
     if not cascade.concatenations:
         return None
+    if not cascade.concatenations:
+        return None
     parts = cascade.concatenated(rank)
     part = part_at(affine(index), parts, dict(cascade.variables)) if parts else None
     if part is None:

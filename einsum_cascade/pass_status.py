@@ -70,8 +70,11 @@ def next_visit(level: int) -> int:
 
 def merge(components: Iterable[Component]) -> tuple[Component, ...]:
     """Drop ties that another one implies: a tile's value beside an element of that tile."""
+    different = set(components)
+    if len(different) < 2:
+        return tuple(different)
     kept: list[Component] = []
-    for one in sorted(set(components), key=_strength):
+    for one in sorted(different, key=_strength):
         home = dict(one.home)
         implied = any(
             other.level >= one.level

@@ -157,3 +157,54 @@ def test_the_order_of_einsums_never_matters():
         for order in itertools.permutations(lines)
     }
     assert counts == {2}
+
+
+def test_schedule_says_what_each_sweep_does():
+    report = ec.passes(ec.load("softmax-3pass"), "M")
+    assert [str(sweep) for sweep in report.schedule] == [
+        "sweep 1, m upwards: reads K; computes QK, GM",
+        "sweep 2, m upwards: reads K; computes QK (again), SN, SD",
+        "sweep 3, m upwards: reads K, V; computes QK (again), SN (again), A, AV",
+    ]
+    assert report.upper == report.tensors
+    assert "how 3 suffice:\n  sweep 1, m upwards: reads K; computes QK, GM" in str(report)
+
+
+def test_sweeps_have_directions():
+    """S comes from the end, so it has a sweep of its own, in which P is read back."""
+    text = "P[0] = 0\nP[n+1] = P[n] + X[n]\nS[n] = S[n+1] + X[n]\nS[N] = 0\nZ[n] = P[n]*S[n]"
+    report = ec.passes(ec.parse(text), "N")
+    assert [sweep.direction for sweep in report.schedule] == ["ascending", "descending"]
+    assert report.schedule[1].reads == ("X", "P")
+    assert report.schedule[1].computes == ("S", "Z")
+
+
+def test_widths_of_every_tensor():
+    """A gather touches K positions of the keys; everything else is as wide as its rank."""
+    case = next(case for case in TABLE if case["name"] == "topk-selected")
+    report = ec.passes(ec.parse(case["cascade"]), "M")
+    assert {1: "M", 2: "K"} == report.widths_of["K"] == report.widths
+    assert {1: "M"} == report.widths_of["S"]
+
+
+def test_an_interval_says_so():
+    """What waits is not what is waited for, but no rule knows that the halves do not meet."""
+    halves = ec.parse("Y = sum[m](A[m]) where m < M//2\nZ = sum[m](A[m]*Y) where m >= M//2")
+    report = ec.passes(halves, "M")
+    assert not report.tight
+    assert ({"A": 1}, {"A": 2}) == (report.tensors, report.upper)
+    assert str(report).startswith("cascade over M: 1 to 2 passes\n\n  A  1 to 2\n")
+
+
+def test_passes_that_grow_with_a_recurrence_need_its_length():
+    """A delta rule reads its whole state in every step: one pass more for each."""
+    delta = ec.parse(
+        "S[0,e] = 0\nU[n] = sum[e](S[n,e]*K[n,e])\nS[n+1,e] = S[n,e] + K[n,e]*(V[n] - U[n])"
+    )
+    with pytest.raises(ec.CascadeError) as error:
+        ec.passes(delta, "E")
+    message = str(error.value)
+    assert message.startswith("cascade:2:1: how many steps the recurrence over N makes decides")
+    assert "say it: sizes={'N': 2}" in message
+    numbers = [ec.passes(delta, "E", sizes={"N": n}).tensors["K"] for n in (1, 2, 3)]
+    assert [2, 3, 4] == numbers
