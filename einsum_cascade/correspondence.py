@@ -32,12 +32,13 @@ Labels = Mapping[str, str]
 def correspondence(one: Cascade, other: Cascade) -> dict[str, str] | None:
     """Return which tensor of `other` each tensor of `one` is; None if the cascades differ.
 
-    Inputs, outputs and parameters go by name. A map that only one of the two spells out has no
-    counterpart and is missing from the result.
+    Inputs, outputs and parameters without a value go by name. A map that only one of the two
+    spells out has no counterpart and is missing from the result.
     """
     if set(one.inputs) != set(other.inputs) or set(one.outputs) != set(other.outputs):
         return None
-    if dict(one.parameters) != dict(other.parameters):
+    free = [{n for n, value in c.parameters if value is None} for c in (one, other)]
+    if free[0] != free[1]:
         return None
     rounds = len(one.tensors) + len(other.tensors)
     left, right = _colours(one, rounds), _colours(other, rounds)
@@ -71,8 +72,17 @@ def _is_inlined(cascade: Cascade, name: str) -> bool:
         and einsums[0].op is None
         and einsums[0].where is None
         and cascade.tensor(name).role == "intermediate"
-        and all(affine(i).is_plain and affine(i).step == 0 for i in einsums[0].target.indices)
+        and all(_is_at_place(access) for access in (einsums[0].target, *_reads(cascade, name)))
     )
+
+
+def _reads(cascade: Cascade, name: str) -> list[Access]:
+    return [read for e in cascade.einsums for read in e.reads if read.tensor == name]
+
+
+def _is_at_place(access: Access) -> bool:
+    """True for plain indices: beyond its end a map is empty, even if what it reads is not."""
+    return all(affine(i).is_plain and affine(i).step == 0 for i in access.indices)
 
 
 def _inlined(cascade: Cascade, expr: Expr) -> Expr:
@@ -116,6 +126,7 @@ class _Form:
         self.cascade = cascade
         self.labels = labels
         self.colours = colours
+        self.parameters = dict(cascade.parameters)
 
     def text(self, expr: Expr) -> str:
         match expr:
@@ -123,6 +134,8 @@ class _Form:
                 return repr(float(value))
             case Name(name=name) if VARIABLE.match(name):
                 return self.labels[name]
+            case Name(name=name) if (known := self.parameters.get(name)) is not None:
+                return repr(float(known))
             case Name(name=name):
                 return f"size {_rank(self.cascade, name)}"
             case Access():
@@ -135,6 +148,8 @@ class _Form:
                 return terms[0] if len(terms) == 1 else f"(+ {' '.join(sorted(terms))})"
             case Apply(operator="mul" | "div"):
                 return self.product(expr)
+            case Apply(operator="pow", arguments=(base, Number(value=2))):
+                return self.product(Apply("mul", (base, base)))
             case Apply(operator="max" | "min" as name):
                 return f"{name}({', '.join(sorted(self.flat(expr, name)))})"
             case Apply(operator=name, arguments=arguments):
@@ -178,6 +193,9 @@ class _Form:
             case Apply(operator="neg", arguments=(a,)):
                 over, under, sign = self.factors(a)
                 return over, under, -sign
+            case Apply(operator="pow", arguments=(a, Number(value=2))):
+                over, under, _ = self.factors(a)
+                return [*over, *over], [*under, *under], 1
             case Number(value=1):
                 return [], [], 1
         return [self.text(expr)], [], 1
@@ -189,5 +207,10 @@ class _Form:
 
     def condition(self, condition: Condition) -> str:
         if isinstance(condition, Compare):
-            return f"{self.text(condition.left)} {condition.symbol} {self.text(condition.right)}"
+            sides = [self.text(condition.left), self.text(condition.right)]
+            # m <= p is p >= m.
+            symbol = {">": "<", ">=": "<="}.get(condition.symbol, condition.symbol)
+            if symbol != condition.symbol:
+                sides.reverse()
+            return f" {symbol} ".join(sorted(sides) if symbol in ("==", "!=") else sides)
         return f"{condition.word}({', '.join(sorted(self.condition(t) for t in condition.terms))})"

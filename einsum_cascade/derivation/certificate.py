@@ -47,7 +47,7 @@ class Certificate:
         ]
         lines = [f"{self.rule} of {self.einsum} = {self.reduction}(...)", f"  map    {self.map}"]
         lines.append(f"       = {' + '.join(terms)}")
-        if self.action:
+        if self.action and self.references:
             lines.append(f"  when {', '.join(self.references)} changes:")
             for basis, row in zip(self.basis, self.action, strict=True):
                 lines.append(f"    new of {basis}: ({', '.join(row)}) of the old")

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from einsum_cascade.cascade import Einsum
+from einsum_cascade.cascade import Einsum, variables_in
+from einsum_cascade.derivation.algebra import Term
 from einsum_cascade.derivation.fiber import Fiber, ordered
 from einsum_cascade.derivation.layout import Layout, stays_whole
-from einsum_cascade.derivation.presence import joined, substituted
-from einsum_cascade.derivation.recurrence import write_recurrence
+from einsum_cascade.derivation.presence import chosen, joined, substituted
+from einsum_cascade.derivation.recurrence import (
+    conditions_of,
+    everywhere,
+    identity_of,
+    write_recurrence,
+)
 from einsum_cascade.derivation.sheet import (
     Sheet,
     Text,
@@ -46,6 +52,7 @@ def emit(fiber: Fiber, staging: Staging, layout: Layout) -> tuple[Text, ...]:
         and one.einsum.op == "max"
         and one.separation is None
         and one.einsum.name in followed
+        and _moves_by_exp(staging, one.einsum.name)
     }
     sheet = Sheet(fiber, staging, layout, states, kept_at, used)
     staged = {one.einsum.name: one for one in staging.staged}
@@ -54,7 +61,7 @@ def emit(fiber: Fiber, staging: Staging, layout: Layout) -> tuple[Text, ...]:
         if one is not None and einsum.name in running:
             write_recurrence(sheet, one)
         elif one is not None and one.separation is not None:
-            _hoisted(sheet, one)
+            _taken_apart(sheet, one)
         else:
             _unchanged(sheet, einsum)
     lines = [_changed(line, lambda node: _final(sheet, node)) for line in sheet.lines]
@@ -72,23 +79,54 @@ def _running(staging: Staging) -> frozenset[str]:
     return frozenset(followed | follows)
 
 
+def _moves_by_exp(staging: Staging, name: str) -> bool:
+    """True if all that follows a maximum is corrected by an exponential of its change.
+
+    Then any reference will do; what is divided by the maximum needs that one.
+    """
+    import sympy
+
+    return all(
+        entry in (0, 1) or isinstance(entry, sympy.exp)
+        for one in staging.staged
+        if one.separation and any(r.tensor == name for r in one.followed(staging.algebra))
+        for row in one.separation.action
+        for entry in row
+    )
+
+
 def _state_names(one: Staged, used: set[str]) -> tuple[str, ...]:
     count = len(one.separation.basis) if one.separation else 1
     suffixes = [""] if count == 1 else [str(j) for j in range(count)]
     return tuple(take_name(used, f"R{one.einsum.name}{suffix}") for suffix in suffixes)
 
 
-def _hoisted(sheet: Sheet, one: Staged) -> None:
-    """A reduction that only loses a factor: the rest is reduced, the factor comes after."""
+def _taken_apart(sheet: Sheet, one: Staged) -> None:
+    """A reduction that follows no running result: its basis is reduced, the rest comes after."""
     assert one.separation is not None
-    einsum = one.einsum
-    term, known = named_maps(sheet, one, one.separation.rest)
-    rest = expression(sheet, term, lambda e: e if e in known else sheet.layout.place(e))
-    guard = sheet.layout.guard(sheet.algebra.expression(one.separation.rest))
-    unscaled = Access(sheet.name(f"U{einsum.name}"), einsum.target.indices)
-    where = (*(sheet.layout.place_condition(c) for c in one.conditions), *guard)
-    sheet.lines.append(Text(unscaled, einsum.op, _over(sheet, einsum), rest, joined(where)))
-    sheet.write(einsum.target, result_of(sheet, one, [unscaled], lambda leaf: leaf))
+    basis = one.separation.basis
+    sums = [
+        _static(sheet, one, term, str(j) if len(basis) > 1 else "") for j, term in enumerate(basis)
+    ]
+    sheet.write(one.einsum.target, result_of(sheet, one, sums, lambda leaf: leaf))
+
+
+def _static(sheet: Sheet, one: Staged, term: Term, suffix: str) -> Access:
+    """One basis function, reduced at once."""
+    einsum, layout = one.einsum, sheet.layout
+    assert einsum.op is not None
+    named, known = named_maps(sheet, one, term)
+    value = expression(sheet, named, lambda e: e if e in known else layout.place(e))
+    over = _over(sheet, einsum)
+    where = [*conditions_of(sheet, one, is_exact=bool(suffix))]
+    where += layout.guard(sheet.algebra.expression(term))
+    missing = [v for v in over if v not in variables_in(value)]
+    if missing:
+        value = chosen([*where, *everywhere(sheet, missing)], value, identity_of(einsum.op))
+        where = []
+    target = Access(sheet.name(f"U{einsum.name}{suffix}"), einsum.target.indices)
+    sheet.lines.append(Text(target, einsum.op, over, value, joined(where)))
+    return target
 
 
 def _over(sheet: Sheet, einsum: Einsum) -> tuple[str, ...]:
@@ -140,7 +178,7 @@ def _fold(sheet: Sheet, einsum: Einsum, target: Access) -> None:
     access = Access(name, target.indices)
     guard = joined(sheet.layout.guard(inlined))
     sheet.lines.append(Text(access, None, (), expression(sheet, term, change), guard))
-    sheet.folded.append((term, access))
+    sheet.folded.append((term, access, running))
 
 
 def _final(sheet: Sheet, node: Expr) -> Expr:

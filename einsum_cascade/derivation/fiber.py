@@ -118,6 +118,9 @@ class Fiber:
         def one(node: Expr) -> Expr:
             if not isinstance(node, Access) or not self.is_inlined(node.tensor):
                 return node
+            if not all(affine(i).is_plain and affine(i).step == 0 for i in node.indices):
+                # Beyond its end a map is empty, even if what it is made of is not.
+                return node
             (einsum,) = self.cascade.defining(node.tensor)
             values = dict(zip(einsum.left, node.indices, strict=True))
             if einsum.where is not None:
@@ -127,6 +130,11 @@ class Fiber:
             return inner
 
         return rewrite(expr, one), tuple(conditions)
+
+    def behind(self, read: Access) -> frozenset[str]:
+        """The reductions along the rank (or selections) that a read depends on, itself included."""
+        own = {e.name for e in (*self.reductions, *self.selections)}
+        return self.results.get(read.tensor, frozenset()) | ({read.tensor} & own)
 
     def running(self, einsum: Einsum, expr: Expr) -> tuple[frozenset[Access], frozenset[str]]:
         """What of an inlined expression may change while the reduction runs, and what may not.
@@ -151,8 +159,7 @@ class Fiber:
             if own and read not in inside:
                 direct.add(read)
             else:
-                behind |= self.results.get(read.tensor, frozenset())
-                behind |= {read.tensor} & {e.name for e in (*self.reductions, *self.selections)}
+                behind |= self.behind(read)
         return frozenset(direct), frozenset(behind)
 
 

@@ -11,7 +11,7 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from einsum_cascade.cascade import Cascade, variables_in
+from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.derivation.presence import (
     certain_reads,
     flat,
@@ -27,6 +27,7 @@ from einsum_cascade.expressions import (
     rewrite,
     rewrite_condition,
 )
+from einsum_cascade.operators import REDUCTIONS
 
 REFERENCES = ("prefix", "lazy", "power-of-two")
 
@@ -79,9 +80,11 @@ class Layout:
     def guard(self, expr: Expr) -> tuple[Condition, ...]:
         """What keeps an expression, in the old variable, out of a ragged last tile.
 
-        Every read along the rank does: beyond its end it is empty. Numbers are everywhere.
+        A read at the position itself does: beyond the end it is empty. Numbers are everywhere, and
+        so is what is read at other positions, such as K[p+w].
         """
-        is_read = any(self.variable in variables_in(read) for read in certain_reads(expr))
+        here = Name(self.variable)
+        is_read = any(here in read.indices for read in certain_reads(expr))
         if is_read or not self.parts:
             return ()
         return (Compare("<", self.position, Name(self.rank)),)
@@ -140,15 +143,27 @@ def _splittable(cascade: Cascade, variable: str) -> dict[str, frozenset[int]]:
             axes[tensor.name] = own
     # What a tensor that stays whole is made from stays whole, too.
     while True:
-        whole = [e for e in cascade.einsums if e.name not in axes and variable in e.left]
+        whole = [
+            e
+            for e in cascade.einsums
+            if (e.name not in axes and variable in e.left) or selects(e, variable)
+        ]
         loose = {read.tensor for e in whole for read in e.reads if read.tensor in axes}
         if not loose:
             return axes
         axes = {name: own for name, own in axes.items() if name not in loose}
 
 
+def selects(einsum: Einsum, variable: str) -> bool:
+    """True for a populate over a variable: it sees the whole rank at once."""
+    is_populate = einsum.op is not None and REDUCTIONS[einsum.op].selects
+    return is_populate and variable in einsum.over
+
+
 def stays_whole(layout: Layout, cascade: Cascade, tensor: str) -> bool:
     """True for a tensor along the rank whose definitions keep the whole rank's variable."""
+    if any(selects(e, layout.variable) for e in cascade.defining(tensor)):
+        return True
     moving = any(
         layout.variable in variables_in(index)
         for e in cascade.defining(tensor)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from einsum_cascade.cascade import DEFAULT_TILE, Cascade, variables_in
+from einsum_cascade.cascade import DEFAULT_TILE, Cascade, affine, variables_in
 from einsum_cascade.derivation.certificate import Certificate
 from einsum_cascade.derivation.comparison import largest_difference
 from einsum_cascade.derivation.emission import emit
 from einsum_cascade.derivation.fiber import Fiber
 from einsum_cascade.derivation.layout import REFERENCES, Layout, layout_of
+from einsum_cascade.derivation.presence import presence
 from einsum_cascade.derivation.roles import sweeps_over
 from einsum_cascade.derivation.staging import Staging, stage
 from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
-from einsum_cascade.expressions import VARIABLE, Access, Expr, Name
+from einsum_cascade.expressions import VARIABLE, Access, Expr
 from einsum_cascade.legality import parse
 
 # Largest relative difference from the source that rounding in float64 may explain.
@@ -102,16 +103,23 @@ def derive(
     staging = stage(fiber)
     if not staging.certificates:
         return _unchanged(fiber, staging, before)
-    # A recurrence needs a rank of its own: what queries also range over is stepped in tiles.
-    kept = {cascade.rank_of(v) for one in staging.staged for v in one.einsum.left}
-    tile = tile or cascade.rank_of(fiber.variable) in kept
-    layout = layout_of(cascade, fiber.variable, tile=tile, split=split, reference=reference)
+    layout = layout_of(
+        cascade,
+        fiber.variable,
+        tile=tile or _needs_tiles(fiber, staging),
+        split=split,
+        reference=reference,
+    )
     derived = _parsed(fiber, staging, layout)
-    after = sweeps_over(derived, fiber.rank, {fiber.variable, *layout.all})
+    try:
+        after = sweeps_over(derived, fiber.rank, {fiber.variable, *layout.all})
+    except CascadeError as unknown:
+        reason = f"the passes of what it becomes are not known: {unknown.problems[0].message}"
+        last = staging.certificates[-1].einsum
+        return _unchanged(fiber, replace(staging, rules=(), refused=((last, reason),)), before)
     if after >= before and any(rule not in ("hoist", "refused") for rule, _ in staging.rules):
         # A recurrence that saves no pass is no gain.
         return _unchanged(fiber, replace(staging, rules=()), before)
-    _verify(cascade, staging.certificates)
     error = largest_difference(cascade, derived, fiber.rank)
     if error > TOLERANCE:
         raise _wrong(cascade, f"differs from its source by {error:.1e}", str(derived))
@@ -126,6 +134,19 @@ def derive(
         staging.refused,
         error,
     )
+
+
+def _needs_tiles(fiber: Fiber, staging: Staging) -> bool:
+    """True if elements can't be stepped through one by one.
+
+    A recurrence needs a rank of its own, which queries may share; and a step over a single element
+    needs to know whether it is there, which a gather does not tell.
+    """
+    names = {one.einsum.name for one in staging.staged if one.followed(staging.algebra)}
+    names |= {r.tensor for one in staging.staged for r in one.followed(staging.algebra)}
+    running = [one for one in staging.staged if one.einsum.name in names]
+    shared = {fiber.cascade.rank_of(v) for one in running for v in one.einsum.left}
+    return fiber.part in shared or any(presence(fiber.cascade, o.map) is None for o in running)
 
 
 def _unchanged(fiber: Fiber, staging: Staging, passes_now: int) -> Derivation:
@@ -200,22 +221,14 @@ def _parsed(fiber: Fiber, staging: Staging, layout: Layout) -> Cascade:
 def _first_met(cascade: Cascade, layout: Layout) -> list[Access]:
     """Inputs along a split rank that are not split themselves: their ranks must be declared."""
     known = {access.tensor for access in cascade.declared_inputs} | layout.axes.keys()
-    names = {rank: variable for variable, rank in reversed(cascade.variables)}
-    found = []
-    for name in cascade.inputs:
-        ranks = cascade.tensor(name).ranks
-        if layout.parts and layout.rank in ranks and name not in known and None not in ranks:
-            indices = tuple(Name(names[rank]) for rank in ranks if rank is not None)
-            found.append(Access(name, indices))
-    return found
-
-
-def _verify(cascade: Cascade, certificates: tuple[Certificate, ...]) -> None:
-    from einsum_cascade.derivation.checker import check
-
-    wrong = check(cascade, certificates)
-    if wrong:
-        raise _wrong(cascade, "has certificates that do not hold: " + "; ".join(wrong), "")
+    found: dict[str, Access] = {}
+    for read in (read for einsum in cascade.einsums for read in einsum.reads):
+        is_plain = all(affine(i).is_plain and affine(i).step == 0 for i in read.indices)
+        ranks = cascade.tensor(read.tensor).ranks
+        is_whole = layout.parts and layout.rank in ranks and read.tensor in cascade.inputs
+        if is_whole and is_plain and read.tensor not in known:
+            found.setdefault(read.tensor, read)
+    return list(found.values())
 
 
 def _wrong(cascade: Cascade, what: str, text: str) -> CascadeError:

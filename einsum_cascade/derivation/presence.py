@@ -54,6 +54,19 @@ def joined(conditions: Iterable[Condition]) -> Condition | None:
     return Logic("and", unique)
 
 
+def chosen(conditions: Iterable[Condition], value: Expr, otherwise: Expr) -> Expr:
+    """The value where all conditions hold.
+
+    Those about coordinates come first: the others may read tensors, which end where they end.
+    """
+    unique = tuple(dict.fromkeys(conditions))
+    for is_outer in (False, True):
+        mask = joined(c for c in unique if is_outer is not bool(accesses(c)))
+        if mask is not None:
+            value = Select(mask, value, otherwise)
+    return value
+
+
 def certain_reads(expr: Expr) -> list[Access]:
     """Reads that always happen: those of a branch may not."""
     match expr:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from einsum_cascade.cascade import variables_in
 from einsum_cascade.derivation.algebra import ONE, ZERO, Change, Term
-from einsum_cascade.derivation.presence import joined, presence
+from einsum_cascade.derivation.presence import chosen, joined, presence
 from einsum_cascade.derivation.sheet import (
     Sheet,
     Text,
@@ -68,17 +68,19 @@ def _added(sheet: Sheet, one: Staged, j: int, term: Term, count: int) -> Expr:
     over = (*layout.inner, *(v for v in einsum.over if v != sheet.fiber.variable))
     value = _basis_value(sheet, one, term)
     missing = [v for v in over if v not in variables_in(value)]
-    filters = list(_conditions(sheet, one, is_exact=count > 1))
+    filters = list(conditions_of(sheet, one, is_exact=count > 1))
     if sheet.fiber.variable in einsum.over:
         filters += layout.guard(sheet.algebra.expression(term))
-    masks = [] if layout.inner else list(_conditions(sheet, one, is_exact=True))
+    masks = [] if layout.inner else list(conditions_of(sheet, one, is_exact=True))
+    if layout.parts and not layout.inner:
+        # The last split is ragged.
+        masks.append(Compare("<", layout.position, Name(layout.rank)))
     if missing or not over:
-        masks, filters = [*filters, *masks, *_everywhere(sheet, missing)], []
+        masks, filters = [*filters, *masks, *everywhere(sheet, missing)], []
     # Where a step is one element, an empty one must leave the state as it is; what a reduced
     # variable empties, the reduction skips.
-    mask = joined(c for c in masks if missing or not set(variables_in(c)) & {*over})
-    if mask is not None:
-        value = Select(mask, value, identity_of(einsum.op))
+    masks = [c for c in masks if missing or not set(variables_in(c)) & {*over}]
+    value = chosen(masks, value, identity_of(einsum.op))
     if not over:
         return value
     suffix = str(j) if count > 1 else ""
@@ -106,21 +108,21 @@ def _basis_value(sheet: Sheet, one: Staged, term: Term) -> Expr:
     return expression(sheet, term, change)
 
 
-def _everywhere(sheet: Sheet, missing: Iterable[str]) -> list[Condition]:
+def everywhere(sheet: Sheet, missing: Iterable[str]) -> list[Condition]:
     """Conditions that name the reduced variables which a value lacks, and hold at every point."""
     found: list[Condition] = []
     layout = sheet.layout
     for variable in missing:
-        if variable not in layout.inner:
-            size = Name(sheet.fiber.cascade.rank_of(variable))
-            found.append(Compare("<", Name(variable), size))
-        else:
+        if variable in layout.all:
             # Beyond the end of the rank, a ragged last tile has no points.
             found.append(Compare("<", layout.position, Name(layout.rank)))
+        else:
+            size = Name(sheet.fiber.cascade.rank_of(variable))
+            found.append(Compare("<", Name(variable), size))
     return list(dict.fromkeys(found))
 
 
-def _conditions(sheet: Sheet, one: Staged, *, is_exact: bool) -> tuple[Condition, ...]:
+def conditions_of(sheet: Sheet, one: Staged, *, is_exact: bool) -> tuple[Condition, ...]:
     """Filters of a reduction; if `is_exact` also what else empties its points.
 
     A reduction skips empty points by itself. That gets lost where a basis function lacks the read
@@ -134,9 +136,6 @@ def _conditions(sheet: Sheet, one: Staged, *, is_exact: bool) -> tuple[Condition
             message = "which points of this reduction are empty can't be written as a condition"
             raise CascadeError(line.problem(message, 0, len(line.text), "derive it in tiles"))
         found += more
-        if not sheet.layout.inner and sheet.layout.parts:
-            # The last split is ragged.
-            found.append(Compare("<", Name(sheet.fiber.variable), Name(sheet.layout.rank)))
     placed = (sheet.layout.place_condition(condition) for condition in found)
     return tuple(dict.fromkeys(placed))
 

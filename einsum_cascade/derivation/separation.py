@@ -6,8 +6,8 @@ into each other, with factors free of x:
 
 * hoist: factors (of a sum) or summands (of a maximum) without x leave the reduction,
 * rescale: one basis function; the new one is the old one times (plus) something free of x,
-* module: several; either products that rescale one by one, or a polynomial in a with its
-  derivatives (Taylor's formula moves it exactly).
+* module: several; either products that rescale one by one, or a polynomial in running sums with
+  its derivatives (Taylor's formula moves it exactly, without the cancellation of power sums).
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def separate(
     op: str,
     moving: frozenset[Symbol],
     fresh: Mapping[Symbol, Symbol],
+    sums: frozenset[Symbol],
 ) -> Separation | str:
     """Separate a term, or say why it can't be.
 
@@ -55,6 +56,7 @@ def separate(
         op: sum, max or min.
         moving: symbols that change along the reduction.
         fresh: for each result that grows while the reduction runs, the symbol of its new value.
+        sums: those of them that are sums.
 
     Returns:
         The separation, or the reason of a refusal.
@@ -79,7 +81,7 @@ def separate(
     factor = _step(rest, is_sum, moving, fresh)
     if factor is not None:
         return Separation((*rules, "rescale"), hoisted, rest, (rest,), one, ((factor,),))
-    found = _module(rest, moving, fresh) if is_sum else None
+    found = _module(rest, moving, fresh, sums) if is_sum else None
     if found is None:
         return _refusal(rest, moving, fresh, is_sum)
     basis, coefficients, action = found
@@ -119,7 +121,10 @@ def _step(
 
 
 def _module(
-    term: Term, moving: frozenset[Symbol], fresh: Mapping[Symbol, Symbol]
+    term: Term,
+    moving: frozenset[Symbol],
+    fresh: Mapping[Symbol, Symbol],
+    sums: frozenset[Symbol],
 ) -> tuple[tuple[Term, ...], tuple[Term, ...], tuple[tuple[Term, ...], ...]] | None:
     """A basis of at most MAX_BASIS functions, with coefficients and action."""
     import sympy
@@ -145,13 +150,33 @@ def _module(
             coefficients.append(outside * constant)
     if len(basis) > MAX_BASIS:
         return None
-    if all(step == 1 for step in steps):
-        return _taylor(term, basis, coefficients, moving, fresh)
+    if _would_cancel(coefficients, fresh, sums):
+        found = _taylor(term, basis, coefficients, moving, fresh)
+        if found is not None:
+            return found
     action = tuple(
         tuple(steps[i] if i == j else sympy.Integer(0) for j in range(len(basis)))
         for i in range(len(basis))
     )
     return tuple(basis), tuple(coefficients), action
+
+
+def _would_cancel(
+    coefficients: list[Term], fresh: Mapping[Symbol, Symbol], sums: frozenset[Symbol]
+) -> bool:
+    """True for a polynomial of degree two or more in running sums, such as (x - mean)**2.
+
+    Its powers added up one by one would cancel each other. With a quotient of sums, which may be
+    zero on the way, or a maximum, which starts at infinity, they are still the safe way.
+    """
+    import sympy
+
+    old = sorted(fresh.keys(), key=str)
+    if not all(
+        c.is_polynomial(*old) and not c.free_symbols & (set(old) - sums) for c in coefficients
+    ):
+        return False
+    return any(sympy.Poly(c, *old).total_degree() > 1 for c in coefficients)
 
 
 def _taylor(
@@ -231,8 +256,11 @@ def _numerical_rank(
         function = sympy.lambdify([*x, *a], term, "numpy")
         points = [[draw.uniform(-4.0, 4.0) for _ in x] for _ in range(RANK_POINTS)]
         values = [[draw.uniform(0.2, 3.0) for _ in a] for _ in range(RANK_POINTS)]
-        matrix = np.array([[float(function(*p, *v)) for v in values] for p in points])
-    except (NameError, TypeError, ValueError, SyntaxError):
+        with np.errstate(all="ignore"):
+            matrix = np.array([[float(function(*p, *v)) for v in values] for p in points])
+    except (NameError, TypeError, ValueError, SyntaxError, ZeroDivisionError):
+        return None
+    if not np.isfinite(matrix).all():
         return None
     singular = np.linalg.svd(matrix, compute_uv=False)
     return int(np.sum(singular > 1e-10 * singular[0]))

@@ -71,8 +71,9 @@ class Sheet:
     # Results that are read off an accumulator, and corrections that have a name.
     finals: dict[str, Expr] = field(default_factory=dict)
     corrections: dict[str, Access] = field(default_factory=dict)
-    # Maps between reductions at running references: the term, the tensor, its name in the source.
-    folded: list[tuple[Term, Access]] = field(default_factory=list)
+    # Maps between reductions at running references: the term, the tensor, the results it reads;
+    # and by its tensor the map's name in the source.
+    folded: list[tuple[Term, Access, frozenset[Access]]] = field(default_factory=list)
     originals: dict[str, str] = field(default_factory=dict)
     # The same maps at final results, and the results they read.
     finished: list[tuple[Term, Access, frozenset[Access]]] = field(default_factory=list)
@@ -140,9 +141,10 @@ def named_maps(sheet: Sheet, one: Staged, term: Term) -> tuple[Term, frozenset[A
     """A term in which maps that the new cascade spells out stand by their names; the names."""
     followed = set(one.followed(sheet.algebra))
     names = [(t, access) for t, access, results in sheet.finished if not results & followed]
-    for known, access in (*sheet.folded, *names) if followed else names:
+    names += [(t, access) for t, access, results in sheet.folded if results <= followed]
+    for known, access in names:
         term = term.xreplace({known: sheet.algebra.symbol(access)})
-    return term, frozenset(access for _, access in (*sheet.folded, *names))
+    return term, frozenset(access for _, access in names)
 
 
 def reference_value(sheet: Sheet, read: Access, step: Expr) -> Expr:

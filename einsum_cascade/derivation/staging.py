@@ -9,13 +9,14 @@ finished value can always take the place of a running one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from einsum_cascade.cascade import Einsum, variables_in
 from einsum_cascade.derivation.algebra import Algebra, Symbol, Term
 from einsum_cascade.derivation.certificate import Certificate
+from einsum_cascade.derivation.checker import check
 from einsum_cascade.derivation.fiber import Fiber
-from einsum_cascade.derivation.presence import requirements
+from einsum_cascade.derivation.presence import presence, requirements
 from einsum_cascade.derivation.separation import Separation, separate
 from einsum_cascade.expressions import Access, Condition, Expr, Name, accesses, to_text
 
@@ -38,6 +39,11 @@ class Staged:
     # The inlined map, and filters of maps that were inlined.
     map: Expr
     conditions: tuple[Condition, ...]
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules that rewrite it, in order."""
+        return self.separation.rules if self.separation else ()
 
     def followed(self, algebra: Algebra) -> tuple[Access, ...]:
         """The references whose running values it needs, once factors are hoisted."""
@@ -70,54 +76,76 @@ def stage(fiber: Fiber) -> Staging:
     rules: list[tuple[str, str]] = []
     certificates: list[Certificate] = []
     refused: list[tuple[str, str]] = []
-    selections = {e.name for e in fiber.selections}
     for selection in fiber.selections:
         reason = f"{selection.op} over {fiber.variable} selects coordinates by the data"
+        rules.append(("refused", selection.name))
         refused.append((selection.name, reason))
     for einsum in fiber.reductions:
         map_, conditions = fiber.inlined(einsum.map)
         running, behind = fiber.running(einsum, map_)
         filters = (*conditions, *([einsum.where] if einsum.where is not None else []))
-        for condition in filters:
-            read = {a.tensor for a in accesses(condition)}
-            behind |= read & (staged.keys() | selections)
-            behind |= {n for t in read for n in fiber.results.get(t, frozenset())}
-        running = frozenset(a for a in running if a.tensor not in behind)
-        sweep = max(1, *(staged[a.tensor].sweep for a in running), *_finished(behind, staged))
+        seen = frozenset(n for c in filters for a in accesses(c) for n in fiber.behind(a))
+        running = frozenset(a for a in running if a.tensor not in behind | seen)
+        sweep = max(
+            1, *(staged[a.tensor].sweep for a in running), *_finished(behind | seen, staged)
+        )
         now = tuple(sorted((a for a in running if staged[a.tensor].sweep == sweep), key=str))
-        found: Separation | None = None
+        reason = ""
         if now:
-            tried = _separate(fiber, algebra, einsum, map_, now)
-            if not isinstance(tried, str):
-                needs = {*filters, *requirements(fiber.cascade, map_)}
-                tried = (
-                    _late(fiber, algebra, tried, [staged[a.tensor] for a in now], needs) or tried
-                )
+            done = tuple(sorted(str(a) for a in accesses(map_) if a not in now and fiber.behind(a)))
+            one = Staged(einsum, sweep, None, now, map_, filters)
+            tried = _tried(fiber, algebra, one, [staged[a.tensor] for a in now], done)
             if isinstance(tried, str):
-                rules.append(("refused", einsum.name))
                 names = ", ".join(str(a) for a in now)
-                refused.append((einsum.name, f"it waits for {names}: {tried}"))
-                sweep, now = sweep + 1, ()
+                reason = f"it waits for {names}: {tried}"
+                sweep += 1
             else:
-                found = tried
-        elif sweep > 1 and behind:
-            waits = sorted(n for n in behind if n in selections or staged[n].sweep == sweep - 1)
-            if waits:
-                reason = f"it reaches {', '.join(waits)} through more than maps"
-                refused.append((einsum.name, reason))
-        staged[einsum.name] = Staged(einsum, sweep, found, now, map_, filters)
-        if found is not None:
-            done = tuple(sorted(str(a) for a in running if a not in now))
-            rules += [(rule, einsum.name) for rule in found.rules]
-            certificates += _certificates(fiber, algebra, staged[einsum.name], found, done)
+                staged[einsum.name], proofs = tried
+                rules += [(rule, einsum.name) for rule in tried[0].rules]
+                certificates += proofs
+                continue
+        elif sweep > 1:
+            waits = sorted(n for n in behind | seen if _sweep(staged, n) == sweep - 1)
+            how = "its filter reads" if set(waits) <= seen else "it reaches"
+            how_not = "" if set(waits) <= seen else " through more than maps"
+            reason = f"{how} {', '.join(waits)}{how_not}" if waits else ""
+        if reason:
+            rules.append(("refused", einsum.name))
+            refused.append((einsum.name, reason))
+        staged[einsum.name] = Staged(einsum, sweep, None, (), map_, filters)
     return Staging(
         algebra, tuple(staged.values()), tuple(rules), tuple(certificates), tuple(refused)
     )
 
 
+def _sweep(staged: Mapping[str, Staged], name: str) -> int:
+    """The sweep in which a reduction finishes; selections take the first."""
+    return staged[name].sweep if name in staged else 1
+
+
 def _finished(behind: frozenset[str], staged: Mapping[str, Staged]) -> list[int]:
-    """Sweeps in which what must be finished before can be used; selections take one sweep."""
-    return [(staged[name].sweep if name in staged else 1) + 1 for name in behind] or [1]
+    """Sweeps from which on everything is a constant that must be finished before."""
+    return [_sweep(staged, name) + 1 for name in behind] or [1]
+
+
+def _tried(
+    fiber: Fiber, algebra: Algebra, one: Staged, references: list[Staged], done: tuple[str, ...]
+) -> tuple[Staged, list[Certificate]] | str:
+    """The reduction with a separation and its certificates, or why there is none."""
+    found = _separate(fiber, algebra, one.einsum, one.map, one.references)
+    if isinstance(found, str):
+        return found
+    needs = {*one.conditions, *requirements(fiber.cascade, one.map)}
+    late = _late(fiber, algebra, found, references, needs)
+    if late is not None:
+        return late
+    if len(found.basis) > 1 and presence(fiber.cascade, one.map) is None:
+        return "which of its points are empty can't be written as a condition"
+    result = replace(one, separation=found)
+    proofs = _certificates(fiber, algebra, result, found, done)
+    if check(fiber.cascade, proofs):
+        return "not proved: the checker does not accept its certificate"
+    return result, proofs
 
 
 def _separate(
@@ -136,7 +164,10 @@ def _separate(
             return f"the condition {leaf} depends on it"
         else:
             moving.add(symbol)
-    return separate(term, einsum.op, frozenset(moving), fresh)
+    sums = frozenset(
+        algebra.symbol(a) for a in now if fiber.cascade.defining(a.tensor)[0].op == "sum"
+    )
+    return separate(term, einsum.op, frozenset(moving), fresh, sums)
 
 
 def _late(
@@ -235,6 +266,8 @@ def _note(fiber: Fiber, algebra: Algebra, staged: Staged, found: Separation) -> 
     factors = [entry for row in found.action for entry in row if entry not in (0, 1)]
     maxima = all(fiber.cascade.defining(read.tensor)[0].op == "max" for read in followed)
     new = [algebra.symbol(_new(read)) for read in followed]
+    if not factors:
+        return "nothing is corrected while it runs: its sums do not depend on the references"
     if maxima and all(_falls(factor, new) for factor in factors):
         return "a factor exp(old - new) of running maxima lies in (0, 1]: it cannot overflow"
     if len(found.basis) > 1 and not any(factor.has(sympy.exp) for factor in factors):
