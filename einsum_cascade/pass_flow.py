@@ -360,7 +360,11 @@ def _reduce(fiber: Fiber, einsum: Einsum, piece: Piece, where: Where) -> Piece:
         if variable == CENTRE:
             region[rank, CENTRE] = (low, high)
         elif variable in axes:
-            step = steps[variable]
+            there, step = axes[variable], steps[variable]
+            whole = fiber.cascade.tensor(einsum.name).dims[int(there)].rank or ""
+            if (whole, there) in region and whole != rank and whole not in fiber.steps:
+                # Coordinates of a part lie somewhere in the whole.
+                rank, step = whole, region[whole, there][0]
             low, high = max(low + step, -INFINITE), min(high + step, INFINITE)
             if (rank, 1) in where.widened:
                 high = INFINITE
@@ -368,7 +372,7 @@ def _reduce(fiber: Fiber, einsum: Einsum, piece: Piece, where: Where) -> Piece:
                 low = -INFINITE
             if where.direction and rank in fiber.along:
                 low, high = _in_part(fiber, low, high, where.direction)
-            region[rank, axes[variable]] = (low, high)
+            region[rank, there] = (low, high)
     return Piece(level, merge(components), tuple(sorted(region.items())), trace)
 
 

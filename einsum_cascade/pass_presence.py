@@ -26,7 +26,6 @@ from einsum_cascade.expressions import (
     accesses,
     walk,
 )
-from einsum_cascade.operators import REDUCTIONS
 
 STRICT, FEW, SOME, DOUBT = 1, 2, 3, 4
 # Names of variables and how much of their coordinates is missing.
@@ -259,8 +258,3 @@ def _whole(operator: str, values: list[int]) -> int | None:
         case "max":
             return max(values)
     return None
-
-
-def selects(einsum: Einsum) -> bool:
-    """True for a populate, which orders what it reduces."""
-    return einsum.op is not None and REDUCTIONS[einsum.op].selects

@@ -123,9 +123,14 @@ def _region(
         form = affine(access.indices[int(axis)])
         part = part_of(fiber.cascade, rank, access.indices[int(axis)])
         if part is not None:
-            # Of a concatenated rank one part is read: it has the piece or it has not.
-            if meet(part, (low, high)) is None:
+            # Of a concatenated rank one part is read: it has the piece, some of it, or none.
+            both = meet(part, (low, high))
+            if both is None:
                 return None
+            if both != part:
+                name = form.variables[0]
+                key = (fiber.cascade.rank_of(name), name)
+                region[key] = (both[0] - part[0], both[1] - part[0])
         elif form.is_plain and form.step is not None:
             variable = form.variables[0]
             moved = (low - form.step, high - form.step)
