@@ -15,6 +15,7 @@ import archsim
 import einsum_cascade as ec
 from einsum_cascade.correspondence import correspondence
 from einsum_cascade.derivation import checker
+from einsum_cascade.derivation.certificate import Certificate
 from einsum_cascade.derivation.checker import check
 from einsum_cascade.derivation.comparison import largest_difference
 
@@ -391,6 +392,124 @@ def test_wrong_arguments_name_what_is_legal():
     assert ec.derive(source, "M").reduce == "m"
 
 
+# ---- inputs on which a careless rewrite goes wrong ----
+
+
+@pytest.mark.parametrize("tile", [False, True])
+def test_sums_that_vanish_on_the_way(tile):
+    """The weighted variance of 0, 1, 2, 5 is 3.5; so is a quotient with a prefix sum of zero."""
+    text = """
+SW = sum[m](W[m])
+MU = sum[m](W[m]*X[m])
+ME = MU/SW
+VA = sum[m](W[m]*(X[m] - ME)**2)
+O = VA/SW
+"""
+    found = ec.derive(ec.parse(text), "m", tile)
+    for values, expected in [([0, 1, 2, 5], 3.5), ([1, -1, 2, 5], 4.6875)]:
+        out = ec.evaluate(found.cascade, W=np.ones(4), X=np.array(values))["O"]
+        assert abs(out - expected) < 1e-12
+    ratio = ec.derive(ec.parse("S = sum[m](X[m])\nY = sum[m](X[m]/S + X[m]**2)"), "m", tile)
+    assert ec.evaluate(ratio.cascade, X=np.array([1, -1, 2, 5]))["Y"] == 32
+
+
+WINDOWED = """
+var n, p in N
+input K[n,e], V[n,f]
+QK[p,w] = Q[p,e]*K[p+w-W//2,e]
+GM[p] = max[w](QK[p,w])
+SN[p,w] = exp(QK[p,w] - GM[p])
+SD[p] = sum[w](SN[p,w])
+O[p,f] = sum[w](SN[p,w]*V[p+w-W//2,f]/SD[p])
+"""
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(map(str, way.values())))
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_windows_in_tiles_that_are_longer(way, width):
+    source = ec.parse(WINDOWED)
+    found = ec.derive(source, "w", **way).cascade
+    draw = np.random.default_rng(0)
+    arrays = {n: draw.normal(size=(4, 2)) for n in ("Q", "K", "V")}
+    expected = ec.evaluate(source, sizes={"W": width}, **arrays)["O"]
+    for tile in (2, 3, 16):
+        parts = found.splits[0][1][1:] if found.splits else ()
+        sizes = {"W": width, **dict.fromkeys(parts, tile)}
+        out = ec.evaluate(found, sizes=sizes, **arrays)["O"]
+        np.testing.assert_allclose(out, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(map(str, way.values())))
+def test_filters_that_read_labels(way):
+    """Packed documents: attention within a document only, ragged splits."""
+    text = CAUSAL.replace("where m <= p", "where DOC[m] == DQ[p] and m <= p")
+    source = ec.parse(text)
+    found = ec.derive(source, "m", **way).cascade
+    draw = np.random.default_rng(0)
+    q, k, v = (draw.normal(size=(3, 5)) for _ in range(3))
+    labels = np.array([0, 0, 1, 1, 1])
+    expected = softmax(k.T @ q, v, lambda m, p: labels[m] == labels[p] and m <= p)
+    for tile in (2, 3):
+        parts = found.splits[0][1][1:] if found.splits else ()
+        out = ec.evaluate(
+            found, Q=q, K=k, V=v, DOC=labels, DQ=labels, sizes=dict.fromkeys(parts, tile)
+        )["AV"]
+        np.testing.assert_allclose(out, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("reference", ["prefix", "lazy", "power-of-two"])
+def test_a_maximum_that_is_divided_by_is_its_own_reference(reference):
+    text = "L = max[m](abs(X[m]))\nY = sum[m]((X[m]/L + 1)*W[m])"
+    found = ec.derive(ec.parse(text), "m", reference=reference).cascade
+    out = ec.evaluate(found, X=np.array([0, 1, 2]), W=np.ones(3))["Y"]
+    assert out == 4.5
+
+
+def test_a_map_read_elsewhere_waits():
+    """exp(QK[m+1] - GM) would run ahead of a running maximum, and overflow."""
+    text = CAUSAL.replace(" where m <= p", "").replace("SN[m,p]*V[f,m]", "SN[m+1,p]*V[f,m]")
+    found = ec.derive(ec.parse(text), "m")
+    assert found.refused == (("AV", "it reaches GM through more than maps"),)
+    assert found.passes_after == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "variable", "passes"),
+    [
+        # A softmax of a softmax.
+        (
+            text_of("softmax-stable-3pass").replace("AV[f,p] = A[m,p]*V[f,m]", "")
+            + "G2[p] = max[m](A[m,p])\nS2[m,p] = exp(A[m,p] - G2[p])\n"
+            "D2[p] = sum[m](S2[m,p])\nAV[f,p] = S2[m,p]*V[f,m]/D2[p]",
+            "m",
+            (5, 2),
+        ),
+        # Self-attention with its own queries and keys.
+        ("var m, p in N\n" + text_of("softmax-stable-3pass"), "m", (3, 1)),
+        # A softmax over gathered keys.
+        (
+            "S[p,t] = Q[p,e]*K[I[p,t],e]\nG[p] = max[t](S[p,t])\nN[p,t] = exp(S[p,t] - G[p])\n"
+            "D[p] = sum[t](N[p,t])\nO[p,f] = sum[t](N[p,t]*V[I[p,t],f]/D[p])",
+            "t",
+            (3, 1),
+        ),
+        # Softmin: a running minimum starts at infinity.
+        (
+            text_of("logsumexp")
+            .replace("max[m]", "min[m]")
+            .replace("QK[m,p] - GM[p]", "GM[p] - QK[m,p]"),
+            "m",
+            (2, 1),
+        ),
+    ],
+    ids=["softmax-of-softmax", "self-attention", "gathered", "softmin"],
+)
+@pytest.mark.parametrize("way", WAYS[::3], ids=lambda way: "-".join(map(str, way.values())))
+def test_further_cascades(text, variable, passes, way):
+    found = ec.derive(ec.parse(text), variable, **way)
+    assert passes == (found.passes_before, found.passes_after)
+
+
 # ---- the command ----
 
 
@@ -549,7 +668,75 @@ def test_the_checker_is_small_and_shares_no_code_with_the_derivation():
     text = Path(checker.__file__).read_text()
     assert len(text.splitlines()) <= 100
     imported = set(re.findall(r"from einsum_cascade\.derivation\.(\w+)", text))
-    assert imported == {"certificate"}
+    assert imported == {"certificate", "claims"}
+    claims = Path(checker.__file__).with_name("claims.py").read_text()
+    assert "einsum_cascade.derivation" not in claims
+
+
+def certificate(**changes):
+    """The rescaling of a sum of exponentials, with changes."""
+    good = Certificate(
+        "S",
+        "rescale",
+        "sum",
+        "exp(X[m,p] - GM[p])",
+        ("GM[p]",),
+        (),
+        ("exp(X[m,p] - GM[p])",),
+        ("1",),
+        (("exp(GM[p] - GM_new[p])",),),
+    )
+    return replace(good, **changes)
+
+
+EXPONENTIALS = "GM[p] = max[m](X[m,p])\nS[p] = sum[m](exp(X[m,p] - GM[p]))"
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "expected"),
+    [
+        (EXPONENTIALS, {}, None),
+        (EXPONENTIALS + " where X[m,p] > GM[p] - 1", {}, "GM[p] is neither"),
+        (EXPONENTIALS, {"rule": "hoist"}, "hoist of a sum is no rule"),
+        (EXPONENTIALS, {"basis": ("exp(X[m,p] - ZZZ[p])",)}, "there is no ZZZ"),
+        (EXPONENTIALS, {"action": (("exp(GM[p] - GM_new[p]) + 0*X[m,p]",),)}, "changes along"),
+        (
+            "GM[p] = max[m](X[m,p])\nS[p] = prod[m](X[m,p] - GM[p])",
+            {
+                "reduction": "prod",
+                "map": "X[m,p] - GM[p]",
+                "basis": ("X[m,p] - GM[p]",),
+                "coefficients": ("0",),
+                "action": (("GM[p] - GM_new[p]",),),
+            },
+            "rescale of a prod is no rule",
+        ),
+        (
+            "G[0,p] = 0\nG[m+1,p] = G[m,p] + X[m,p]\nS[p] = sum[m](exp(X[m,p] - G[M,p]))",
+            {
+                "map": "exp(X[m,p] - G[M,p])",
+                "basis": ("exp(X[m,p] - G[M,p])",),
+                "references": (),
+                "action": (("1",),),
+            },
+            "G[M,p] is neither a reference nor finished",
+        ),
+        (
+            "GM[p] = max[m](X[m,p])\nZS[p] = sum[e](exp(GM[p]*W[e]))\n"
+            "S[p] = sum[m](exp(X[m,p] - ZS[p]))",
+            {
+                "map": "exp(X[m,p] - ZS[p])",
+                "basis": ("exp(X[m,p] - ZS[p])",),
+                "references": (),
+                "action": (("1",),),
+            },
+            "ZS[p] is neither a reference nor finished",
+        ),
+    ],
+)
+def test_certificates_that_would_justify_a_wrong_rewrite(text, changes, expected):
+    wrong = check(ec.parse(f"{text}\nO[p] = S[p]*1"), [certificate(**changes)])
+    assert (wrong == ()) if expected is None else any(expected in line for line in wrong)
 
 
 def test_a_reference_that_may_still_be_empty_is_refused():

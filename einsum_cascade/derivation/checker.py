@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import sympy
 
-from einsum_cascade.cascade import Cascade, variables_in
+from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
 from einsum_cascade.derivation.certificate import Certificate
-from einsum_cascade.expressions import Access, Apply, Expr, Name, Number, Select, accesses, rewrite
-from einsum_cascade.language import parse_expression
-
-_KNOWN: dict[str, Any] = {n: getattr(operator, n) for n in ("add", "sub", "mul", "pow", "neg")}
-_KNOWN |= {n: getattr(sympy, n) for n in ("exp", "log", "sqrt", "tanh")}
-_KNOWN |= {"div": operator.truediv, "min": sympy.Min, "max": sympy.Max}
+from einsum_cascade.derivation.claims import read, renewed, term, written_out
+from einsum_cascade.expressions import Access, accesses, rewrite
 
 
 def check(source: Cascade, certificates: Iterable[Certificate]) -> tuple[str, ...]:
@@ -29,72 +23,65 @@ def check(source: Cascade, certificates: Iterable[Certificate]) -> tuple[str, ..
         last[one.einsum] = one
     for name, one in last.items():
         left = _reads(source, () if one.action else one.basis) & _reads(source, one.references)
-        wrong += [f"{name} still depends on {read}" for read in left]
+        wrong += [f"{name} still depends on {reference}" for reference in left]
     return tuple(wrong)
 
 
 def _check(source: Cascade, one: Certificate, last: dict[str, Certificate]) -> Iterator[str]:
     (einsum,) = source.defining(one.einsum)
     over, before = {*einsum.over}, last.get(one.einsum)
-    basis, outside = ([_read(source, t) for t in own] for own in (one.basis, one.coefficients))
-    action = [[_read(source, text) for text in row] for row in one.action]
-    begin = _read(source, before.basis[0]) if before else _whole(source, einsum.map)
-    if einsum.op != one.reduction or _term(begin) - _term(_read(source, one.map)) != 0:
-        yield f"{one.map} is not what {one.einsum} reduces"
+    basis, outside = ([read(source, t) for t in own] for own in (one.basis, one.coefficients))
+    action = [[read(source, text) for text in row] for row in one.action]
+    begin = read(source, before.basis[0]) if before else written_out(source, einsum.map)
     most = len(basis) if one.reduction == "sum" and action else 1
     if {len(outside), *map(len, action), len(action or basis), most} != {len(basis)}:
         raise ValueError("basis, coefficients and action do not fit each other")
-    for part in (*outside, *(entry for row in action for entry in row)):
+    if einsum.op != one.reduction or term(begin) - term(read(source, one.map)) != 0:
+        yield f"{one.map} is not what {one.einsum} reduces"
+    if one.reduction not in ("sum", "max", "min") or (one.rule == "hoist") == bool(action):
+        yield f"{one.rule} of a {one.reduction} is no rule"
+    entries = [entry for row in action for entry in row]
+    for part in (*outside, *entries):
         if over & {*variables_in(part)}:
             yield f"{part} changes along the reduction"
     moving, done = (_reads(source, texts) for texts in (one.references, one.finished))
-    for read in _reads(source, one.basis) - moving - done:
-        reductions = [e for e in source.defining(read.tensor) if e.op and over & {*e.over}]
-        if reductions and not over & {*variables_in(read)}:
-            yield f"{read} is neither a reference nor finished"
-    new = [rewrite(f, lambda e: _renewed(e) if e in moving else e) for f in basis]
+    filters = {r for e in _maps(source, einsum) for r in accesses(e.where)}
+    for used in {a for f in (*basis, *entries) for a in accesses(f)} - moving | filters:
+        if used not in done and _waits(source, used, over, frozenset()):
+            yield f"{used} is neither a reference nor finished"
+    new = [rewrite(f, lambda e: renewed(e) if e in moving else e) for f in basis]
     for what, f, row in [("map", begin, outside), *zip(one.basis, new, action, strict=False)]:
-        pairs = [(_term(c), _term(g)) for c, g in zip(row, basis, strict=True)]
-        gap = _term(f) - sum(c * g if one.reduction == "sum" else c + g for c, g in pairs)
+        pairs = [(term(c), term(g)) for c, g in zip(row, basis, strict=True)]
+        gap = term(f) - sum(c * g if one.reduction == "sum" else c + g for c, g in pairs)
         if sympy.expand(gap) != 0 and sympy.simplify(gap) != 0:
             yield f"the claim about {what} does not hold"
 
 
+def _waits(source: Cascade, used: Access, over: set[str], seen: frozenset[str]) -> bool:
+    """True if a read is, or depends on, a result of reductions or recurrences along `over`."""
+    definitions = source.defining(used.tensor)
+    steps = {
+        v
+        for e in definitions
+        for i in e.target.indices
+        if affine(i).step
+        for v in affine(i).variables
+    }
+    filled = steps.union(*(e.over for e in definitions))
+    if over & filled and not over & {*variables_in(used)}:
+        return True
+    inner = {r for e in definitions for r in e.reads if r.tensor not in seen}
+    return any(_waits(source, r, over, seen | {used.tensor}) for r in inner)
+
+
+def _maps(source: Cascade, einsum: Einsum) -> list[Einsum]:
+    """An Einsum and the maps that it reads, directly or through others."""
+    found = {einsum.name: einsum}
+    for one in source.einsums * len(source.einsums):
+        if one.op is None and any(one.name in {r.tensor for r in e.reads} for e in found.values()):
+            found.setdefault(one.name, one)
+    return list(found.values())
+
+
 def _reads(source: Cascade, texts: Iterable[str]) -> set[Access]:
-    return {access for text in texts for access in accesses(_read(source, text))}
-
-
-def _renewed(expr: Expr) -> Expr:
-    return Access(f"{expr.tensor}_new", expr.indices) if isinstance(expr, Access) else expr
-
-
-def _read(source: Cascade, text: str) -> Expr:
-    scalars = {f"{tensor.name}{end}" for tensor in source.tensors for end in ("", "_new")}
-    bare = lambda e: Access(e.name, ()) if isinstance(e, Name) and e.name in scalars else e  # noqa: E731
-    return _whole(source, rewrite(parse_expression(text), bare))
-
-
-def _whole(source: Cascade, expr: Expr) -> Expr:
-    # Every tensor that one map defines is replaced by that map, to the end.
-    def one(node: Expr) -> Expr:
-        name = node.tensor.removesuffix("_new") if isinstance(node, Access) else ""
-        found = source.defining(name)
-        if not isinstance(node, Access) or len(found) != 1 or found[0].op:
-            return node
-        at = dict(zip(found[0].left, node.indices, strict=True))
-        inner = rewrite(found[0].map, lambda e: at.get(e.name, e) if isinstance(e, Name) else e)
-        return _whole(source, inner if name == node.tensor else rewrite(inner, _renewed))
-
-    return rewrite(expr, one)
-
-
-def _term(expr: Expr) -> Any:
-    match expr:
-        case Number(value=value) if abs(value) < float("inf"):
-            return sympy.Rational(repr(value))
-        case Apply(operator=name, arguments=arguments):
-            return _KNOWN.get(name, sympy.Function(name))(*(_term(a) for a in arguments))
-        case Select(condition=condition, then=then, otherwise=otherwise):
-            chosen = sympy.Symbol(f"({condition})", real=True)
-            return chosen * _term(then) + (1 - chosen) * _term(otherwise)
-    return sympy.Symbol(str(expr), real=True)
+    return {access for text in texts for access in accesses(read(source, text))}

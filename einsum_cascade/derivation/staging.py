@@ -92,7 +92,8 @@ def stage(fiber: Fiber) -> Staging:
         now = tuple(sorted((a for a in running if staged[a.tensor].sweep == sweep), key=str))
         reason = ""
         if now:
-            done = tuple(sorted(str(a) for a in accesses(map_) if a not in now and fiber.behind(a)))
+            reads = {*accesses(map_), *(a for c in filters for a in accesses(c))}
+            done = tuple(sorted(str(a) for a in reads if a not in now and fiber.behind(a)))
             one = Staged(einsum, sweep, None, now, map_, filters)
             tried = _tried(fiber, algebra, one, [staged[a.tensor] for a in now], done)
             if isinstance(tried, str):
