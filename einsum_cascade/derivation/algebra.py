@@ -20,7 +20,6 @@ from einsum_cascade.expressions import (
     Name,
     Number,
     Select,
-    to_text,
 )
 
 Leaf = Access | Name | Condition
@@ -215,22 +214,3 @@ def _to_sympy(operator: str) -> Callable[..., Any] | None:
         "tanh": sympy.tanh,
     }
     return table.get(operator)
-
-
-def same(one: Expr, other: Expr) -> bool:
-    """True if two expressions are algebraically equal, as far as SymPy can tell."""
-    if to_text(one) == to_text(other):
-        return True
-    table = Algebra()
-    return bool(vanishes(table.term(one) - table.term(other)))
-
-
-def vanishes(term: Any) -> bool:
-    """True if SymPy shows that a term is zero for every value of its symbols."""
-    import sympy
-
-    if term == 0:
-        return True
-    if sympy.expand(term) == 0:
-        return True
-    return bool(sympy.simplify(term) == 0)
