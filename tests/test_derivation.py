@@ -24,11 +24,17 @@ TABLE = yaml.safe_load((Path(__file__).parent / "golden" / "pass_numbers.yaml").
 ]
 ROWS = [(case, row) for case in TABLE for row in case.get("rewritten", [])]
 NAMES = [f"{case['name']}-{row['reduced_variable']}" for case, row in ROWS]
+# Every value of every option, and every pair of tile and split.
 WAYS = [
     {"tile": tile, "split": split, "reference": reference}
-    for tile in (False, True)
-    for split in (False, True)
-    for reference in ("prefix", "lazy", "power-of-two")
+    for tile, split, reference in [
+        (False, False, "prefix"),
+        (True, False, "prefix"),
+        (False, True, "prefix"),
+        (True, True, "lazy"),
+        (False, False, "lazy"),
+        (True, False, "power-of-two"),
+    ]
 ]
 
 
@@ -504,7 +510,7 @@ def test_a_map_read_elsewhere_waits():
     ],
     ids=["softmax-of-softmax", "self-attention", "gathered", "softmin"],
 )
-@pytest.mark.parametrize("way", WAYS[::3], ids=lambda way: "-".join(map(str, way.values())))
+@pytest.mark.parametrize("way", WAYS[:4], ids=lambda way: "-".join(map(str, way.values())))
 def test_further_cascades(text, variable, passes, way):
     found = ec.derive(ec.parse(text), variable, **way)
     assert passes == (found.passes_before, found.passes_after)
@@ -580,7 +586,7 @@ def chains(draw):
     return "\n".join(lines)
 
 
-@settings(max_examples=80, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=50, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(text=chains(), tile=st.booleans(), split=st.booleans())
 def test_random_chains_of_reductions(text, tile, split):
     """`derive` raises if certificates, values or legality fail; passes never grow."""
