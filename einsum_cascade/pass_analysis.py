@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from einsum_cascade.cascade import Cascade, Tensor, affine
 from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
 from einsum_cascade.ordering import flatten, plan
-from einsum_cascade.pass_counts import count_root, homes
+from einsum_cascade.pass_counts import count_root, homes, is_pointwise
 from einsum_cascade.pass_presence import gaps
 from einsum_cascade.pass_schedule import Sweep, schedule_of
 
@@ -107,13 +107,14 @@ def passes(
         raise CascadeError(Problem(Source(cascade.name), message))
     steps = plan(cascade.einsums, dict(cascade.variables))
     missing = gaps(cascade, flatten(steps))
-    found = {
-        tensor.name: count_root(cascade, tensor, chosen, steps, missing, sizes or {})
-        for tensor in roots
-    }
-    tensors = {name: result.lower for name, result in found.items()}
     # Inputs first: a witness about what comes from memory says most.
-    order = sorted(roots, key=lambda t: (-tensors[t.name], t.role != "input"))
+    order = sorted(roots, key=lambda tensor: tensor.role != "input")
+    # Where nothing connects positions, one tensor speaks for all.
+    counted = order[:1] if is_pointwise(cascade, chosen) else roots
+    counts = {t.name: count_root(cascade, t, chosen, steps, missing, sizes or {}) for t in counted}
+    found = {tensor.name: counts.get(tensor.name, counts[counted[0].name]) for tensor in roots}
+    tensors = {name: result.lower for name, result in found.items()}
+    order.sort(key=lambda tensor: -tensors[tensor.name])
     worst = found[order[0].name]
     number = tensors[order[0].name]
     return PassReport(

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from einsum_cascade.cascade import Cascade, Tensor, variables_in
+from einsum_cascade.cascade import Cascade, Tensor, affine, variables_in
 from einsum_cascade.errors import CascadeError, Problem
 from einsum_cascade.expressions import Number
 from einsum_cascade.ordering import Loop, Plan
@@ -58,6 +58,28 @@ class Counted:
         """Positions visited in each pass, as a size."""
         widths = self.found.widths
         return {level: widths.get(level, self.fiber.rank) for level in range(1, self.lower + 1)}
+
+
+def is_pointwise(cascade: Cascade, rank: str) -> bool:
+    """True if no Einsum connects positions of a rank: nothing then needs a second pass.
+
+    Every index along the rank is the same plain variable all through an Einsum, and never reduced.
+    """
+    along = {rank, *cascade.parts_of(rank)}
+    for einsum in cascade.einsums:
+        here = [v for v in einsum.variables if cascade.rank_of(v) in along]
+        if {*here} & {*einsum.over} or len(here) > len({cascade.rank_of(v) for v in here}):
+            return False
+        for access in (einsum.target, *einsum.reads):
+            dims = cascade.tensor(access.tensor).dims
+            for dim, index in zip(dims, access.indices, strict=True):
+                form = affine(index)
+                met = dim.rank in along or not along.isdisjoint(
+                    map(cascade.rank_of, form.variables)
+                )
+                if met and not (form.is_plain and form.step == 0):
+                    return False
+    return not cascade.concatenations
 
 
 def count_root(

@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 import einsum_cascade as ec
+from einsum_cascade.element_passes import count_passes
+from einsum_cascade.pass_counts import is_pointwise
 
 TABLE = yaml.safe_load((Path(__file__).parent / "golden" / "pass_numbers.yaml").read_text())[
     "cases"
@@ -208,3 +210,14 @@ def test_passes_that_grow_with_a_recurrence_need_its_length():
     assert "say it: sizes={'N': 2}" in message
     numbers = [ec.passes(delta, "E", sizes={"N": n}).tensors["K"] for n in (1, 2, 3)]
     assert [2, 3, 4] == numbers
+
+
+def test_queries_are_independent():
+    """Nothing connects two queries: one tensor speaks for all, as counting each one shows."""
+    cascade = ec.load("softmax-1pass")
+    report = ec.passes(cascade, "P")
+    assert set(report.tensors.values()) == set(report.upper.values()) == {1}
+    assert report.tensors.keys() == count_passes(cascade, "P").keys()
+    assert not is_pointwise(cascade, "M1")
+    assert not is_pointwise(ec.parse("Z[p] = A[p]*A[P-1-p]"), "P")
+    assert not is_pointwise(ec.parse("var p, q in P\nZ[p,q] = A[p]*A[q]"), "P")
