@@ -15,9 +15,10 @@ from einsum_cascade.cascade import Cascade, Tensor, affine, variables_in
 from einsum_cascade.errors import CascadeError, Problem
 from einsum_cascade.expressions import Number
 from einsum_cascade.ordering import Loop, Plan
-from einsum_cascade.pass_flow import Found, UnsettledError, Where, follow
+from einsum_cascade.pass_flow import Found, UnsettledError, follow
 from einsum_cascade.pass_presence import STRICT, Gaps
 from einsum_cascade.pass_reads import Fiber
+from einsum_cascade.pass_reduce import Where
 from einsum_cascade.pass_status import Component, Home, Piece
 
 # A recurrence over another rank with so few steps is followed step by step. Others are followed
