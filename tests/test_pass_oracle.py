@@ -71,7 +71,7 @@ def run(examples: int) -> None:
 
 
 def test_random_cascades():
-    run(200)
+    run(100)
 
 
 @pytest.mark.slow
