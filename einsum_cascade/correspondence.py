@@ -24,6 +24,7 @@ from einsum_cascade.expressions import (
     Number,
     Select,
     rewrite,
+    substitute,
 )
 
 Labels = Mapping[str, str]
@@ -91,8 +92,7 @@ def _inlined(cascade: Cascade, expr: Expr) -> Expr:
             return node
         (einsum,) = cascade.defining(node.tensor)
         at = dict(zip(einsum.left, node.indices, strict=True))
-        inner = rewrite(einsum.map, lambda e: at.get(e.name, e) if isinstance(e, Name) else e)
-        return _inlined(cascade, inner)
+        return _inlined(cascade, substitute(einsum.map, at))
 
     return rewrite(expr, one)
 

@@ -8,7 +8,7 @@ Nodes know where they stand in their line (`span`), which takes no part in compa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from einsum_cascade.errors import Problem, Source
@@ -56,8 +56,9 @@ class Number:
 
     def __eq__(self, other: object) -> bool:
         """Compare value and type."""
-        is_number = isinstance(other, Number) and type(self.value) is type(other.value)
-        return is_number and self.value == other.value  # type: ignore[attr-defined]
+        if not isinstance(other, Number):
+            return NotImplemented
+        return type(self.value) is type(other.value) and self.value == other.value
 
     def __hash__(self) -> int:
         """Hash what is compared."""
@@ -263,3 +264,15 @@ def rewrite_condition(condition: Condition, change: Callable[[Expr], Expr]) -> C
         left, right = rewrite(condition.left, change), rewrite(condition.right, change)
         return Compare(condition.symbol, left, right)
     return Logic(condition.word, tuple(rewrite_condition(t, change) for t in condition.terms))
+
+
+def substitute(expr: Expr, values: Mapping[str, Expr]) -> Expr:
+    """Put expressions in place of names."""
+    return rewrite(expr, lambda e: values.get(e.name, e) if isinstance(e, Name) else e)
+
+
+def substitute_condition(condition: Condition, values: Mapping[str, Expr]) -> Condition:
+    """Put expressions in place of names in a condition."""
+    return rewrite_condition(
+        condition, lambda e: values.get(e.name, e) if isinstance(e, Name) else e
+    )

@@ -18,12 +18,14 @@ from einsum_cascade.expressions import (
     Select,
     accesses,
     rewrite,
+    substitute,
 )
 from einsum_cascade.language import parse_expression
 
 _KNOWN: dict[str, Any] = {n: getattr(operator, n) for n in ("add", "sub", "mul", "pow", "neg")}
 _KNOWN |= {n: getattr(sympy, n) for n in ("exp", "log", "sqrt", "tanh")}
 _KNOWN |= {"div": operator.truediv, "min": sympy.Min, "max": sympy.Max}
+# What marks the new value of a result that grows: GM_new[p].
 NEW = "_new"
 
 
@@ -56,7 +58,7 @@ def written_out(source: Cascade, expr: Expr) -> Expr:
         if not isinstance(node, Access) or len(found) != 1 or found[0].op is not None:
             return node
         at = dict(zip(found[0].left, node.indices, strict=True))
-        inner = rewrite(found[0].map, lambda e: at.get(e.name, e) if isinstance(e, Name) else e)
+        inner = substitute(found[0].map, at)
         return written_out(source, inner if name == node.tensor else rewrite(inner, renewed))
 
     return rewrite(expr, one)

@@ -8,7 +8,7 @@ from einsum_cascade.cascade import Einsum, variables_in
 from einsum_cascade.derivation.algebra import Term
 from einsum_cascade.derivation.fiber import Fiber, ordered
 from einsum_cascade.derivation.layout import Layout, stays_whole
-from einsum_cascade.derivation.presence import chosen, joined, substituted
+from einsum_cascade.derivation.presence import chosen, joined
 from einsum_cascade.derivation.recurrence import (
     conditions_of,
     everywhere,
@@ -31,6 +31,7 @@ from einsum_cascade.expressions import (
     Name,
     rewrite,
     rewrite_condition,
+    substitute,
 )
 
 
@@ -186,7 +187,7 @@ def _final(sheet: Sheet, node: Expr) -> Expr:
     if not isinstance(node, Access) or node.tensor not in sheet.finals:
         return node
     (einsum,) = sheet.fiber.cascade.defining(node.tensor)
-    return substituted(sheet.finals[node.tensor], dict(zip(einsum.left, node.indices, strict=True)))
+    return substitute(sheet.finals[node.tensor], dict(zip(einsum.left, node.indices, strict=True)))
 
 
 def _alive(lines: list[Text], outputs: tuple[str, ...]) -> list[Text]:

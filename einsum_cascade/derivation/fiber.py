@@ -8,7 +8,7 @@ way, such as through a sum over another index, must be finished before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,10 +17,10 @@ from einsum_cascade.expressions import (
     Access,
     Condition,
     Expr,
-    Name,
     accesses,
     rewrite,
-    rewrite_condition,
+    substitute,
+    substitute_condition,
     walk,
 )
 from einsum_cascade.operators import REDUCTIONS
@@ -37,10 +37,6 @@ class Fiber:
 
     cascade: Cascade
     variable: str
-
-    def __hash__(self) -> int:
-        """By identity: fibers are made once for a derivation."""
-        return id(self)
 
     @property
     def part(self) -> str:
@@ -124,8 +120,8 @@ class Fiber:
             (einsum,) = self.cascade.defining(node.tensor)
             values = dict(zip(einsum.left, node.indices, strict=True))
             if einsum.where is not None:
-                conditions.append(rewrite_condition(einsum.where, _substitution(values)))
-            inner, more = self.inlined(rewrite(einsum.map, _substitution(values)))
+                conditions.append(substitute_condition(einsum.where, values))
+            inner, more = self.inlined(substitute(einsum.map, values))
             conditions.extend(more)
             return inner
 
@@ -161,10 +157,6 @@ class Fiber:
             else:
                 behind |= self.behind(read)
         return frozenset(direct), frozenset(behind)
-
-
-def _substitution(values: Mapping[str, Expr]) -> Callable[[Expr], Expr]:
-    return lambda e: values.get(e.name, e) if isinstance(e, Name) else e
 
 
 def ordered(cascade: Cascade) -> tuple[Einsum, ...]:

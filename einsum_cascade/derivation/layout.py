@@ -15,8 +15,6 @@ from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.derivation.presence import (
     certain_reads,
     flat,
-    substituted,
-    substituted_condition,
 )
 from einsum_cascade.expressions import (
     Access,
@@ -26,6 +24,8 @@ from einsum_cascade.expressions import (
     Name,
     rewrite,
     rewrite_condition,
+    substitute,
+    substitute_condition,
 )
 from einsum_cascade.operators import REDUCTIONS
 
@@ -68,14 +68,14 @@ class Layout:
         """Write an expression in the new variables."""
         if not self.parts:
             return expr
-        return substituted(rewrite(expr, self._split), {self.variable: self.position})
+        return substitute(rewrite(expr, self._split), {self.variable: self.position})
 
     def place_condition(self, condition: Condition) -> Condition:
         """Write a condition in the new variables."""
         if not self.parts:
             return condition
         split = rewrite_condition(condition, self._split)
-        return substituted_condition(split, {self.variable: self.position})
+        return substitute_condition(split, {self.variable: self.position})
 
     def guard(self, expr: Expr) -> tuple[Condition, ...]:
         """What keeps an expression, in the old variable, out of a ragged last tile.

@@ -97,7 +97,8 @@ def derive(
     """
     if reference not in REFERENCES:
         hint = legal_words(reference, REFERENCES, "references")
-        raise CascadeError(f"unknown reference '{reference}'; {hint}")
+        message = f"unknown reference '{reference}'"
+        raise CascadeError(Problem(Source("reference"), message, hint=hint))
     fiber = Fiber(cascade, _variable(cascade, reduce))
     before = sweeps_over(cascade, fiber.rank, {fiber.variable})
     staging = stage(fiber)

@@ -7,7 +7,7 @@ points count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
 from einsum_cascade.expressions import (
@@ -21,8 +21,7 @@ from einsum_cascade.expressions import (
     Number,
     Select,
     accesses,
-    rewrite,
-    rewrite_condition,
+    substitute_condition,
 )
 
 
@@ -111,7 +110,7 @@ def _of_read(cascade: Cascade, read: Access) -> list[Condition] | None:
     values = dict(zip(einsum.left, read.indices, strict=False))
     for condition in (*inner, *more):
         if not set(variables_in(condition)) & set(einsum.over):
-            found.append(rewrite_condition(condition, _substitution(values)))
+            found.append(substitute_condition(condition, values))
     return found
 
 
@@ -156,17 +155,3 @@ def flat(variables: list[str], parts: tuple[str, ...]) -> Expr:
     for variable, part in zip(variables[1:], parts[1:], strict=True):
         position = Apply("add", (Apply("mul", (position, Name(part))), Name(variable)))
     return position
-
-
-def _substitution(values: Mapping[str, Expr]) -> Callable[[Expr], Expr]:
-    return lambda e: values.get(e.name, e) if isinstance(e, Name) else e
-
-
-def substituted(expr: Expr, values: Mapping[str, Expr]) -> Expr:
-    """An expression with variables replaced."""
-    return rewrite(expr, _substitution(values))
-
-
-def substituted_condition(condition: Condition, values: Mapping[str, Expr]) -> Condition:
-    """A condition with variables replaced."""
-    return rewrite_condition(condition, _substitution(values))

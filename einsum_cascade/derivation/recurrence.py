@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from einsum_cascade.cascade import variables_in
 from einsum_cascade.derivation.algebra import ONE, ZERO, Change, Term
+from einsum_cascade.derivation.claims import NEW
 from einsum_cascade.derivation.presence import chosen, joined, presence
 from einsum_cascade.derivation.sheet import (
     Sheet,
@@ -25,7 +26,7 @@ from einsum_cascade.derivation.sheet import (
     reference_value,
     result_of,
 )
-from einsum_cascade.derivation.staging import NEW, Staged
+from einsum_cascade.derivation.staging import Staged
 from einsum_cascade.errors import CascadeError
 from einsum_cascade.expressions import (
     Access,
@@ -43,7 +44,7 @@ from einsum_cascade.operators import REDUCTIONS
 
 # How far a running maximum may exceed a lazy reference: exp(8) times the sum still fits any
 # format. FlashAttention-4 is reported to use 8 in units of log2.
-LAZY_SLACK = 8.0
+LAZY_SLACK = 8
 LN2 = 0.6931471805599453
 NOTHING = Number(float("-inf"))
 

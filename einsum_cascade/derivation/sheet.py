@@ -8,7 +8,6 @@ from einsum_cascade.cascade import Einsum, is_product, variables_in
 from einsum_cascade.derivation.algebra import Algebra, Change, Term
 from einsum_cascade.derivation.fiber import Fiber
 from einsum_cascade.derivation.layout import Layout
-from einsum_cascade.derivation.presence import substituted
 from einsum_cascade.derivation.staging import Staged, Staging
 from einsum_cascade.expressions import (
     Access,
@@ -20,6 +19,7 @@ from einsum_cascade.expressions import (
     Select,
     accesses,
     rewrite,
+    substitute,
     to_text,
 )
 
@@ -156,7 +156,7 @@ def reference_value(sheet: Sheet, read: Access, step: Expr) -> Expr:
     values = dict(zip(one.einsum.left, read.indices, strict=True))
 
     def change(leaf: Access | Name) -> Expr:
-        inner = substituted(leaf, values)
+        inner = substitute(leaf, values)
         if leaf in one.references and isinstance(inner, Access):
             return reference_value(sheet, inner, step)
         return inner

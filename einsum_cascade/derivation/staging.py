@@ -15,13 +15,11 @@ from einsum_cascade.cascade import Einsum, variables_in
 from einsum_cascade.derivation.algebra import Algebra, Symbol, Term
 from einsum_cascade.derivation.certificate import Certificate
 from einsum_cascade.derivation.checker import check
+from einsum_cascade.derivation.claims import NEW
 from einsum_cascade.derivation.fiber import Fiber
 from einsum_cascade.derivation.presence import presence, requirements
 from einsum_cascade.derivation.separation import Separation, separate
 from einsum_cascade.expressions import Access, Condition, Expr, Name, accesses, to_text
-
-# What marks the new value of a result that grows: GM_new[p].
-NEW = "_new"
 
 
 @dataclass(frozen=True, slots=True)
