@@ -473,6 +473,15 @@ def test_a_maximum_that_is_divided_by_is_its_own_reference(reference):
     assert out == 4.5
 
 
+@pytest.mark.parametrize("reference", ["lazy", "power-of-two"])
+def test_powers_of_two_take_other_references_too(reference):
+    """The exponential of hardware; its corrections are powers, not exp."""
+    text = text_of("softmax-stable-3pass").replace("exp(QK[m,p] - GM[p])", "2**(QK[m,p] - GM[p])")
+    found = ec.derive(ec.parse(text), "m", reference=reference)
+    assert (found.passes_before, found.passes_after) == (3, 1)
+    assert "2**(QK[m,p] - FGM[m+1,p])" in found.text
+
+
 def test_a_map_read_elsewhere_waits():
     """exp(QK[m+1] - GM) would run ahead of a running maximum, and overflow."""
     text = CAUSAL.replace(" where m <= p", "").replace("SN[m,p]*V[f,m]", "SN[m+1,p]*V[f,m]")

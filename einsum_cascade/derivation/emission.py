@@ -53,7 +53,6 @@ def emit(fiber: Fiber, staging: Staging, layout: Layout) -> tuple[Text, ...]:
         and one.einsum.op == "max"
         and one.separation is None
         and one.einsum.name in followed
-        and _moves_by_exp(staging, one.einsum.name)
     }
     sheet = Sheet(fiber, staging, layout, states, kept_at, used)
     staged = {one.einsum.name: one for one in staging.staged}
@@ -78,22 +77,6 @@ def _running(staging: Staging) -> frozenset[str]:
         followed |= more
     follows = {one.einsum.name for one in staging.staged if one.followed(staging.algebra)}
     return frozenset(followed | follows)
-
-
-def _moves_by_exp(staging: Staging, name: str) -> bool:
-    """True if all that follows a maximum is corrected by an exponential of its change.
-
-    Then any reference will do; what is divided by the maximum needs that one.
-    """
-    import sympy
-
-    return all(
-        entry in (0, 1) or isinstance(entry, sympy.exp)
-        for one in staging.staged
-        if one.separation and any(r.tensor == name for r in one.followed(staging.algebra))
-        for row in one.separation.action
-        for entry in row
-    )
 
 
 def _state_names(one: Staged, used: set[str]) -> tuple[str, ...]:
