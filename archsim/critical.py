@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from archsim.arch import Architecture, Array, OperatorCost
+from archsim.arch import Architecture, Array, Memory, OperatorCost
 from archsim.errors import ArchError
 from archsim.program import Program
 from archsim.slots import Run, execute
@@ -115,14 +115,14 @@ def _chain(run: Run) -> tuple[tuple[Link, ...], int]:
     for unit, issues in run.issued.items():
         for i, issue in enumerate(issues):
             place[issue.op.task.name, issue.op.tile.index, issue.op.slot] = (unit, i)
-            ready = run.finish(unit, issue)
+            ready = run.finish(issue)
             if ready > end:
                 end, last = ready, (unit, i)
     links: list[Link] = []
     cause, delay, slots = "", 0, 0
     assert last is not None
     unit, i = last
-    after = end - run.issued[unit][i].at
+    after = run.cycles - run.issued[unit][i].at
     while True:
         issue = run.issued[unit][i]
         task, tile = issue.op.task.name, issue.op.tile.index
@@ -138,6 +138,10 @@ def _chain(run: Run) -> tuple[tuple[Link, ...], int]:
         slots = 0
         if wait is None:
             cause, delay, i = "", 0, i - 1
+        elif wait.cause in ("memory", "store"):
+            # What the channel did before is not followed: it is all time spent on memory.
+            links.append(Link(wait.task, wait.tile, 0, wait.cause, issue.at - 1))
+            break
         else:
             unit, i = place[wait.task, wait.tile, wait.slot]
             cause, delay = wait.cause, wait.delay - 1
@@ -174,6 +178,13 @@ def _improved(program: Program) -> Iterator[tuple[str, Architecture]]:
     if latency.accumulate > 1:
         better = replace(latency, accumulate=1)
         yield "an accumulator loop of 1 cycle", replace(architecture, latency=better)
+    outer = architecture.outer
+    assert outer.bandwidth_bytes_per_s is not None
+    better_memory = replace(outer, bandwidth_bytes_per_s=2 * outer.bandwidth_bytes_per_s)
+    yield f"{outer.name} with twice the bandwidth", _with_memory(architecture, better_memory)
+    if outer.latency_ns:
+        better_memory = replace(outer, latency_ns=0)
+        yield f"{outer.name} without latency", _with_memory(architecture, better_memory)
     used = {(task.unit, step.operator) for task in program.tasks for step in task.steps}
     for array in architecture.arrays:
         for row in array.operators:
@@ -191,6 +202,11 @@ def _improved(program: Program) -> Iterator[tuple[str, Architecture]]:
                     f"{row.operator} of {array.name} in 1 slot instead of {row.slots}",
                     _with(architecture, array, row.operator, quick),
                 )
+
+
+def _with_memory(architecture: Architecture, memory: Memory) -> Architecture:
+    memories = (memory if old.name == memory.name else old for old in architecture.memories)
+    return replace(architecture, memories=tuple(memories))
 
 
 def _with(

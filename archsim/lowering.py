@@ -14,9 +14,11 @@ from archsim.arch import Architecture, Array, load_architecture
 from archsim.errors import ArchError
 from archsim.issue import Body, Item
 from archsim.mapping import Mapping, load_mapping
+from archsim.moves import moves_of
+from archsim.nest import Loop
 from archsim.operands import Spread
 from archsim.placement import BATCH_RANKS, Placed, place
-from archsim.program import FUNCTIONS, Loop, Program, Register, Task
+from archsim.program import FUNCTIONS, Program, Register, Task
 from archsim.selection import select
 from einsum_cascade.cascade import Cascade, Workload
 from einsum_cascade.catalog import load
@@ -80,6 +82,7 @@ def lower_placed(placed: Placed) -> Program:
     if problems:
         raise ArchError(problems)
     program = replace(program, registers=tuple(_registers(program)))
+    program = replace(program, moves=tuple(moves_of(program)))
     check_bits(program)
     return program
 

@@ -12,9 +12,10 @@ from archsim import pe_kernel as kernel
 from archsim.elements import Array, coordinates, shape
 from archsim.encoding import Encoder
 from archsim.errors import ArchError
+from archsim.pe_memory import bytes_moved, channel_of
 from archsim.program import Program
 from archsim.sequence import MicroOp
-from archsim.timeline import Timeline, merge
+from archsim.timeline import Timeline, count, merge
 from einsum_cascade.errors import Problem, Source
 
 _CAUSES = {
@@ -23,6 +24,8 @@ _CAUSES = {
     kernel.LANDING: "landing",
     kernel.LANE: "lane",
     kernel.RETURNED: "return",
+    kernel.MEMORY: "memory",
+    kernel.STORE: "store",
     kernel.DRAIN: "drain",
 }
 _FAILURES = {
@@ -67,6 +70,8 @@ def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "flo
     longest = max(delays)
     longest += latency.return_registers
     landing, returned = encoder.queues["landing"], encoder.queues["returned"]
+    streams = {program.array.name: (array, array_ops), program.lanes.name: (lanes, lane_ops)}
+    channel = channel_of(program, streams)
     logs = [
         kernel.Log(np.zeros(len(ops), np.int64), np.zeros(len(ops), np.int64))
         for ops in (array_ops, lane_ops)
@@ -86,6 +91,7 @@ def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "flo
         logs[0],
         logs[1],
         output,
+        channel,
     )
     if status != kernel.FINE:
         raise ArchError(Problem(Source(program.name), f"{_FAILURES[status]} (cycle {cycles})"))
@@ -97,7 +103,9 @@ def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "flo
     ):
         issued[unit] = tuple(zip(ops, log.issued.tolist(), strict=True))
         facts += list(merge(unit, _flat(ops, log)))
-    timeline = Timeline(program, tuple(facts), int(cycles), ())
+    ticks = int(channel.moves[:, kernel.DURATION].sum())
+    totals = count(program, tuple(facts), bytes_moved(program), ticks)
+    timeline = Timeline(program, tuple(facts), int(cycles), (), totals)
     return PeRun(timeline, _outputs(program, encoder, lane_ops, output), issued)
 
 

@@ -22,8 +22,9 @@ from einsum_cascade.format_kernels import to_bf16
 # Where an operand comes from; ACCUMULATOR is a register of a PE that the same task adds to. The
 # order settles which of several missing operands is named: that of timeline.CAUSES.
 NONE, CONSTANT, LEFT, TOP, REGISTER, ACCUMULATOR, LANDING, LANE, RETURNED = range(9)
-# What a micro-op waits for besides operands: that everything before it has come out.
-DRAIN = 9
+# What a micro-op waits for besides operands: a fetch, room for a store, and that everything before
+# it has come out.
+MEMORY, STORE, DRAIN = 9, 10, 11
 # Where a result goes.
 TO_REGISTER, TO_COLUMN, TO_OUTPUT = 1, 2, 4
 # What a PE does in a row behind the end of the tile: as any other, pass the top word, keep 0.
@@ -32,12 +33,18 @@ PLAIN, PASS, ZERO = range(3)
 FINE, DEADLOCK, NOT_VALID, OVERFLOW = range(4)
 # Columns of the table of micro-ops. RETURN counts FIFOs from 1; ONLY_ROW is -1 for all rows;
 # PARTIAL sums may be added to but not yet read; RUN counts how often the pipeline ran empty before;
-# NARROW results are rounded to a word.
+# NARROW results are rounded to a word; FETCHED and STORED are the last moves, in the order of the
+# channel, that must be over before, counted from 1 (0: none).
 (
     FUNCTION, SOURCE_A, INDEX_A, SOURCE_B, INDEX_B, SOURCE_C, INDEX_C, GOES, TARGET, QUEUE,
-    LATENCY, LOOP, ROWS, MASK, ONLY_ROW, RETURN, PARTIAL, RUN, NARROW,
-) = range(19)  # fmt: skip
-FIELDS = 19
+    LATENCY, LOOP, ROWS, MASK, ONLY_ROW, RETURN, PARTIAL, RUN, NARROW, FETCHED, STORED,
+) = range(21)  # fmt: skip
+FIELDS = 21
+# Columns of the table of moves: micro-ops of the array and of the lanes that must have been issued
+# before (counted, 0: none), ticks, 1 for a store, cycles from the issue of the last word of a store
+# to its being in the last lane, latency of a fetch.
+AFTER_ARRAY, AFTER_LANES, DURATION, IS_STORE, SKEW, DELAY = range(6)
+TICKS = 256
 NEVER = 1 << 60
 
 Ints = NDArray[np.int64]
@@ -59,6 +66,15 @@ class Stream(NamedTuple):
     multiplier: int
     method: int
     table: Floats
+
+
+class Channel(NamedTuple):
+    """The memory channel: moves in order, the cycle in which each is over (NEVER: not yet)."""
+
+    moves: Ints
+    over: Ints
+    # How many have been moved, and the tick at which the channel is free.
+    state: Ints
 
 
 class Fifo(NamedTuple):
@@ -111,6 +127,37 @@ def missing(op: Ints, valid: Ints, loop: Ints, fifo: Ints, t: int) -> int:
         if absent and (found == 0 or source < found):
             found = source
     return found
+
+
+@numba.njit(cache=True)
+def move(channel: Channel, n: int, m: int, log: Log, lane_log: Log) -> None:
+    """Move whatever can be moved once n micro-ops of the array and m of the lanes are issued."""
+    moves, over, state = channel.moves, channel.over, channel.state
+    while state[0] < moves.shape[0]:
+        k = state[0]
+        if moves[k, AFTER_ARRAY] > n or moves[k, AFTER_LANES] > m:
+            return
+        last = 0
+        if moves[k, AFTER_ARRAY] > 0:
+            last = log.issued[moves[k, AFTER_ARRAY] - 1]
+        if moves[k, AFTER_LANES] > 0:
+            last = max(last, lane_log.issued[moves[k, AFTER_LANES] - 1])
+        if moves[k, IS_STORE]:
+            state[1] = max(state[1] + moves[k, DURATION], TICKS * (last + moves[k, SKEW]))
+        else:
+            state[1] = max(state[1], TICKS * last) + moves[k, DURATION]
+        over[k] = (state[1] + TICKS - 1) // TICKS + moves[k, DELAY]
+        state[0] += 1
+
+
+@numba.njit(cache=True)
+def late(op: Ints, over: Ints, run: int, t: int) -> int:
+    """What a micro-op waits for besides its operands in cycle t; 0 if for nothing."""
+    if op[FETCHED] and over[op[FETCHED] - 1] > t:
+        return MEMORY
+    if op[STORED] and over[op[STORED] - 1] >= t:
+        return STORE
+    return DRAIN if op[RUN] > run else 0
 
 
 @numba.njit(cache=True)
@@ -318,6 +365,7 @@ def clock_lanes(
 def clock_all(
     array: Stream, lanes: Stream, patience: int, back: int, cells: Cells, lane_cells: Cells,
     wires: Wires, landing: Fifo, returned: Fifo, log: Log, lane_log: Log, output: Floats,
+    channel: Channel,
 ) -> tuple[int, int]:  # fmt: skip
     """Clock the machine until both streams have run and nothing travels any more.
 
@@ -335,6 +383,7 @@ def clock_all(
     busy, run = 0, 0
     while quiet <= patience:
         t += 1
+        move(channel, n, m, log, lane_log)
         if not arrive(landing, t) or not arrive(returned, t):
             return OVERFLOW, t
         enters, lane_enters = -1, -1
@@ -349,8 +398,7 @@ def clock_all(
             lack = missing(
                 array.ops[n], cells.valid[:, 0, 0], cells.loop[:, 0, 0], returned.held[0], t
             )
-            if array.ops[n, RUN] > run:
-                lack = DRAIN
+            lack = lack or late(array.ops[n], channel.over, run, t)
             if lack:
                 log.waited[n] = lack
             else:
@@ -360,15 +408,16 @@ def clock_all(
         if m < lane_count:
             valid, loop = lane_cells.valid[:, 0, 0], lane_cells.loop[:, 0, 0]
             lack = missing(lanes.ops[m], valid, loop, landing.held[0], t)
-            if lanes.ops[m, RUN] > run:
-                lack = DRAIN
+            lack = lack or late(lanes.ops[m], channel.over, run, t)
             if lack:
                 lane_log.waited[m] = lack
             else:
                 lane_enters, lane_log.issued[m] = m, t
                 busy = max(busy, cols - 1 + lanes.ops[m, LATENCY])
                 m += 1
-        quiet = 0 if enters >= 0 or lane_enters >= 0 else quiet + 1
+        # A move that is under way is over some time.
+        under_way = channel.state[0] > 0 and channel.over[channel.state[0] - 1] >= t
+        quiet = 0 if enters >= 0 or lane_enters >= 0 or under_way else quiet + 1
         done = clock_array(array, enters, t, cells, wires, landing, returned)
         lane_done = clock_lanes(
             lanes, lane_enters, t, back, lane_cells, wires, landing, returned, output
@@ -376,6 +425,9 @@ def clock_all(
         if done < 0 or lane_done < 0:
             return NOT_VALID, t
         last = max(last, done, lane_done)
+    for k in range(channel.moves.shape[0]):
+        if channel.moves[k, IS_STORE] and channel.over[k] < NEVER:
+            last = max(last, channel.over[k])
     return (FINE if n == count and m == lane_count else DEADLOCK), last
 
 

@@ -9,13 +9,13 @@ cascade's indices. When anything happens is for those who execute it to find out
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
 from math import prod
 
 from archsim.arch import Architecture, Array
 from archsim.issue import Body, show_entry
+from archsim.nest import Limit, Loop, Nest, Tile, span
 from archsim.placement import Placed
 from einsum_cascade.cascade import Cascade
 from einsum_cascade.documents import Document
@@ -106,14 +106,6 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
-    """One loop of the nest over tiles, the outermost first."""
-
-    variable: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class Register:
     """Registers of each PE or lane for a tensor: index = tile mod depth, then the word."""
 
@@ -124,13 +116,32 @@ class Register:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
-    """A point of the nest: its linear index and coordinates, and how much of the array it fills."""
+class Move:
+    """What crosses the outer memory's boundary, one granule of a tensor at a time.
 
-    index: int
-    at: tuple[tuple[str, int], ...]
-    rows: int
-    cols: int
+    A granule is what one tile of the tensor holds; `loops` are the loops of the nest whose
+    coordinates name it. It is fetched for the first tile that needs it, or stored behind the last
+    tile that makes it, `lag` epochs later; the order of all moves is that of their epochs. The
+    buffer holds `entries` granules: the next one may come when the oldest has been read, or may be
+    made when the oldest has been stored.
+    """
+
+    kind: str
+    tensor: str
+    loops: tuple[str, ...]
+    # Further variables of the tensor inside a granule.
+    words: tuple[str, ...]
+    entries: int
+    lag: int
+    # Tasks that read a fetched granule, or the one that makes a stored one.
+    tasks: tuple[str, ...]
+    # The task of the array that waits for room for a stored granule; lanes never wait for memory.
+    gate: str = ""
+
+    @property
+    def name(self) -> str:
+        """As assembly calls it."""
+        return f"{self.tensor}.{self.kind}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,6 +159,9 @@ class Program:
     landing_entries: int
     return_entries: int
     drain: str = "never"
+    # Filters on points, and what is moved between memory and buffer.
+    limits: tuple[Limit, ...] = ()
+    moves: tuple[Move, ...] = ()
     # The file it was read from, if any.
     document: Document | None = None
 
@@ -276,44 +290,36 @@ class Program:
         return found
 
     @cached_property
-    def tiles(self) -> tuple[Tile, ...]:
-        """Every tile in order. Tiles that lie wholly behind the end of a rank are left out."""
+    def space(self) -> Nest:
+        """The nest with what fills the array and what cuts tiles off."""
         rows, cols = self.shape
-        found: list[Tile] = []
-        for point in product(*(range(loop.count) for loop in self.nest)):
-            at = dict(zip((loop.variable for loop in self.nest), point, strict=True))
-            height = self._valid(self.rows, at, rows)
-            width = self._valid(self.cols, at, cols)
-            if height > 0 and width > 0:
-                found.append(Tile(len(found), tuple(at.items()), height, width))
-        return tuple(found)
+        spans = [
+            span(variable, room, self.sizes, self.partitions)
+            for variable, room in ((self.rows, rows), (self.cols, cols))
+        ]
+        return Nest(self.nest, spans[0], spans[1], self.limits)
 
-    def _valid(self, variable: str, at: dict[str, int], size: int) -> int:
-        """Rows or columns that hold elements of a rank in a tile."""
-        for whole, parts in self.partitions:
-            if variable.upper() in parts:
-                base = 0
-                for part in parts[:-1]:
-                    base = base * self.sizes[part] + at.get(part.lower(), 0)
-                tile = self.sizes[parts[-1]]
-                return min(size, tile, self.sizes[whole] - base * tile)
-        return min(size, self.sizes[variable.upper()])
+    @cached_property
+    def tiles(self) -> tuple[Tile, ...]:
+        """Every tile in order. Tiles that hold no element, or none that is kept, are left out."""
+        return self.space.tiles()
 
     @cached_property
     def acting(self) -> dict[str, tuple[int, ...]]:
         """For each task, the tiles on which it acts; some act once in a loop, first or last."""
-        counts = {loop.variable: loop.count for loop in self.nest}
-        found = {}
-        for task in self.tasks:
-            wanted = [
-                (loop, 0 if which == "first" else counts[loop] - 1) for loop, which in task.when
-            ]
-            found[task.name] = tuple(
-                tile.index
-                for tile in self.tiles
-                if all(dict(tile.at)[loop] == coordinate for loop, coordinate in wanted)
-            )
-        return found
+        return {task.name: tuple(self._acting(dict(task.when))) for task in self.tasks}
+
+    def _acting(self, when: dict[str, str]) -> list[int]:
+        if not when:
+            return list(range(len(self.tiles)))
+        found: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = {}
+        for tile in self.tiles:
+            group = tuple(c for loop, c in tile.at if loop not in when)
+            # The earliest in loops of which the first is wanted, the latest in the others.
+            late = tuple(c if when[v] == "last" else -c for v, c in tile.at if v in when)
+            if group not in found or late > found[group][0]:
+                found[group] = late, tile.index
+        return sorted(index for _, index in found.values())
 
     @cached_property
     def ordinals(self) -> dict[str, dict[int, int]]:
@@ -346,20 +352,62 @@ class Program:
         return self.maker(operand.name)
 
     def source_tile(self, reader: Task, tile: Tile, operand: Operand) -> int | None:
-        """The tile in which that was made; None before the first one."""
+        """The tile in which that was made; None before the first one.
+
+        Some tiles between may be missing: what lies `back` is the one before in the same line.
+        """
         source = self.source(reader, operand)
         if not operand.back and source.when in ((), reader.when):
             return tile.index
-        back, only = dict(operand.back), dict(source.when)
-        point = []
-        for (loop, at), nest in zip(tile.at, self.nest, strict=True):
-            coordinate = at - back.get(loop, 0)
-            if loop in only:
-                coordinate = 0 if only[loop] == "first" else nest.count - 1
-            if coordinate < 0:
-                return None
-            point.append(coordinate)
-        return self._tile_at[tuple(point)]
+        back = {loop: steps for loop, steps in operand.back if loop not in dict(source.when)}
+        at = dict(tile.at)
+        for loop, steps in back.items():
+            for _ in range(steps):
+                before = self._before(at, loop)
+                if before is None:
+                    return None
+                at = before
+        if source.when:
+            group = tuple(c for loop, c in at.items() if loop not in dict(source.when))
+            return self._made_by_group(source).get(group)
+        return self._tile_at[tuple(at.values())]
+
+    def _before(self, at: dict[str, int], loop: str) -> dict[str, int] | None:
+        """The nearest tile before in a line along a loop."""
+        for coordinate in range(at[loop] - 1, -1, -1):
+            other = {**at, loop: coordinate}
+            if tuple(other.values()) in self._tile_at:
+                return other
+        return None
+
+    def _made_by_group(self, task: Task) -> dict[tuple[int, ...], int]:
+        """Where a task acts that does so once in some loops, by the coordinates of the others."""
+        if task.name not in self._groups:
+            self._groups[task.name] = {
+                tuple(c for v, c in self.tiles[index].at if v not in dict(task.when)): index
+                for index in self.acting[task.name]
+            }
+        return self._groups[task.name]
+
+    @cached_property
+    def _groups(self) -> dict[str, dict[tuple[int, ...], int]]:
+        return {}
+
+    def points(self, tile: Tile) -> int:
+        """PEs of the array that hold points of a tile."""
+        if not tile.is_partial:
+            return tile.rows * tile.cols
+        return int(self.space.mask(tile, self.shape).sum())
+
+    def compute_only(self) -> Program:
+        """The same Program with a memory that is never late: what hardware is compared with."""
+        return replace(self, moves=())
+
+    def granule_bytes(self, move: Move, tile: Tile) -> int:
+        """Bytes of the granule that a move brings or takes for a tile; ragged ends count as is."""
+        filled = {self.rows: tile.rows, self.cols: tile.cols}
+        words = prod(filled.get(v, self.sizes[v.upper()]) for v in move.words)
+        return -(-words * self.architecture.word_bits // 8)
 
     def __repr__(self) -> str:
         """Name it; `print` shows it whole."""
@@ -382,6 +430,10 @@ class Program:
             f"  drain    {self.drain}",
             f"  landing  {fifos}",
         ]
+        for move in self.moves:
+            per = "".join(f" {v}" for v in move.loops)
+            held = f"buffer {move.entries}: each{per}"
+            lines.append(f"  {move.kind:8} {move.tensor:6} lag {move.lag}, {held}")
         for register in self.registers:
             lines.append(
                 f"  register {register.tensor:6} {register.words} x {register.depth} in each PE of "
@@ -413,4 +465,16 @@ class Program:
             yield f"{step.function:6} {operands} -> {target}{times}"
 
 
-__all__ = ["FUNCTIONS", "SOURCES", "Loop", "Operand", "Program", "Register", "Step", "Task", "Tile"]
+__all__ = [
+    "FUNCTIONS",
+    "SOURCES",
+    "Limit",
+    "Loop",
+    "Move",
+    "Operand",
+    "Program",
+    "Register",
+    "Step",
+    "Task",
+    "Tile",
+]

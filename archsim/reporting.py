@@ -9,7 +9,7 @@ JSON that `archsim run --json` prints.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -18,12 +18,13 @@ from archsim import arch, mapping
 from archsim.energy import area, by_cause, by_component, energy
 from archsim.errors import ArchError
 from archsim.estimate import Estimate
+from archsim.granules import TICKS
 from archsim.lower_bound import lower_bound
 from archsim.lowering import lower_placed
 from archsim.placement import Placed, place
 from archsim.published_model import published
 from archsim.quantities import show_bytes, show_seconds
-from archsim.timeline import Timeline, busy_by_task, stalls
+from archsim.timeline import Timeline, busy_by_task, busy_slots, stalls
 from einsum_cascade.cascade import Cascade, Workload
 from einsum_cascade.catalog import load, workload_document, workload_from_document
 from einsum_cascade.errors import Problem, Source, legal_words
@@ -179,25 +180,26 @@ def published_report(
 
 
 def report(timeline: Timeline, level: str = "tile", accounting: str = "consistent") -> Report:
-    """Report a simulated run.
-
-    Raises:
-        ArchError: memory takes longer than computing; a timeline has no memory in it so far.
-    """
+    """Report a simulated run."""
     placed = timeline.program.placed
     least = lower_bound(placed)
-    if least.cycles > timeline.cycles:
-        outer = placed.architecture.outer
-        what = (
-            f"{outer.name} needs at least {ceil(least.cycles)} cycles, computing takes "
-            f"{timeline.cycles}; a simulation does not model memory yet"
-        )
-        hint = "give it more bandwidth, or bound the run: --level bound"
-        where = placed.architecture.place("memories", outer.name, "bandwidth")
-        raise ArchError(Problem(where, what, hint=hint))
-    found = replace(least, cycles=Fraction(timeline.cycles))
+    read: dict[str, Fraction] = {}
+    write: dict[str, Fraction] = {}
+    for move in timeline.program.moves:
+        table = read if move.kind == "fetch" else write
+        table[move.tensor] = Fraction(timeline.totals.moved.get(move.name, 0))
+    found = Estimate(
+        Fraction(timeline.cycles), tuple(read.items()), tuple(write.items()), _bottleneck(timeline)
+    )
     busy = busy_by_task(timeline)
     return _report(placed, found, level, accounting, busy, stalls(timeline), least)
+
+
+def _bottleneck(timeline: Timeline) -> str:
+    """What was busy for most of the time: a unit, or the memory channel."""
+    busy = {unit: Fraction(slots) for unit, slots in busy_slots(timeline).items()}
+    busy[timeline.program.architecture.outer.name] = Fraction(timeline.totals.ticks, TICKS)
+    return max(busy, key=lambda name: busy[name])
 
 
 def make_report(placed: Placed, level: str, accounting: str = "consistent") -> Report:

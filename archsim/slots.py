@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from archsim.channel import Channel
 from archsim.errors import ArchError
-from archsim.program import Operand, Program, Register, Task
+from archsim.program import Operand, Program, Register, Step, Task
 from archsim.sequence import MicroOp, sequence
-from archsim.timeline import CAUSES, Timeline, merge
+from archsim.timeline import CAUSES, Timeline, count, merge
 from einsum_cascade.errors import Problem, Source
 
 # More micro-ops than this take minutes here.
@@ -63,7 +64,12 @@ def timeline_of(run: Run) -> Timeline:
             for i in issues
         )
         facts += list(merge(unit, flat))
-    return Timeline(run.program, tuple(facts), run.cycles, tuple(run.occupancy().items()))
+    moved: dict[str, int] = {}
+    for granule, _ in run.channel.done:
+        name = granule.move.name
+        moved[name] = moved.get(name, 0) + granule.bytes
+    totals = count(run.program, tuple(facts), moved, run.channel.busy)
+    return Timeline(run.program, tuple(facts), run.cycles, tuple(run.occupancy().items()), totals)
 
 
 @dataclass
@@ -77,6 +83,11 @@ class Run:
     reading: dict[tuple[str, Operand], dict[int, list[int]]] = field(default_factory=dict)
     # For each run between which the pipeline is empty: its last result, and who made it.
     last: dict[int, tuple[int, Issue]] = field(default_factory=dict)
+
+    @cached_property
+    def channel(self) -> Channel:
+        """The memory channel."""
+        return Channel(self.program)
 
     @cached_property
     def down(self) -> int:
@@ -100,16 +111,25 @@ class Run:
 
     @property
     def cycles(self) -> int:
-        """Clock edges from the first issue to the last result, in the last column."""
-        finishes = (self.finish(u, issue) for u, issues in self.issued.items() for issue in issues)
-        return max(finishes, default=0)
+        """Clock edges from the first issue to the last result, in the last column, or store."""
+        finishes = (self.finish(issue) for issues in self.issued.values() for issue in issues)
+        stored = (over for granule, over in self.channel.done if granule.move.kind == "store")
+        return max(max(finishes, default=0), max(stored, default=0))
 
-    def finish(self, unit: str, issue: Issue) -> int:
+    def finish(self, issue: Issue) -> int:
         """The cycle in which the last PE or lane has the result of a micro-op."""
-        program, task = self.program, issue.op.task
-        _, step, _ = program.locate(task, issue.op.slot)
-        skew = program.shape[1] - 1 + (self.down if unit == program.array.name else 0)
-        return issue.at + skew + program.cost(task, task.steps[step])[1] - 1
+        task = issue.op.task
+        _, step, _ = self.program.locate(task, issue.op.slot)
+        return self._finish(task, task.steps[step], issue.at)
+
+    def made(self, task: Task, slot: int) -> int:
+        """The cycle in which the last lane has the last word of a task."""
+        return self._finish(task, task.steps[-1], slot)
+
+    def _finish(self, task: Task, step: Step, slot: int) -> int:
+        program = self.program
+        skew = program.shape[1] - 1 + (self.down if task.unit == program.array.name else 0)
+        return slot + skew + program.cost(task, step)[1] - 1
 
     def waits(self, op: MicroOp) -> Iterator[Wait]:
         """Everything that a micro-op waits for, besides the one before it in its unit."""
@@ -150,6 +170,11 @@ class Run:
                 elif operand.source == "returned":
                     cause, delay = "return", delay + latency.return_registers
                 yield Wait(cause, maker.name, tile, self._made_in(maker, task, word), delay)
+        if not op.slot:
+            for granule in self.channel.needed(task, own):
+                yield Wait("memory", granule.move.name, granule.tile, 0, 0)
+            for granule in self.channel.in_the_way(task, own):
+                yield Wait("store", granule.move.name, granule.tile, 0, 1)
         is_last = number == len(task.steps) - 1
         if is_last and task.goes != "landing" and task.tensor in self.registers:
             yield from self._reuse(op, word)
@@ -279,7 +304,7 @@ def execute(program: Program) -> Run:
     clock = dict.fromkeys(queues, 0)
     run.issued = {unit: [] for unit in queues}
     while any(op is not None for op in heads.values()):
-        moved = False
+        moved = run.channel.advance(run.at, run.made)
         for unit, queue in queues.items():
             while (op := heads[unit]) is not None:
                 if any(other is not None and other.run < op.run for other in heads.values()):
@@ -290,7 +315,7 @@ def execute(program: Program) -> Run:
                 at, wait = found
                 issue = Issue(op, at, at - clock[unit] - 1, wait)
                 run.issued[unit].append(issue)
-                finished = run.finish(unit, issue)
+                finished = run.finish(issue)
                 if finished > run.last.get(op.run, (0,))[0]:
                     run.last[op.run] = (finished, issue)
                 run.at.setdefault((op.task.name, op.tile.index), []).append(at)
@@ -299,6 +324,7 @@ def execute(program: Program) -> Run:
                 moved = True
         if not moved:
             raise ArchError(_deadlock(run, {u: op for u, op in heads.items() if op is not None}))
+    run.channel.advance(run.at, run.made)
     return run
 
 
@@ -320,22 +346,32 @@ def _earliest(run: Run, op: MicroOp, at: int) -> tuple[int, Wait | None] | None:
 
 def _deadlock(run: Run, heads: dict[str, MicroOp]) -> Problem:
     """Follow what waits for what until it closes, and say it."""
-    chain: list[tuple[str, MicroOp, Wait]] = []
+    memory = run.program.architecture.outer.name
+    moves = {move.name for move in run.program.moves}
+    chain: list[tuple[str, str, tuple[str, int], str]] = []
     unit = next(iter(heads))
-    while unit not in [u for u, _, _ in chain]:
-        op = heads[unit]
-        wait = next(w for w in run.waits(op) if w.slot >= len(run.at.get((w.task, w.tile), ())))
-        chain.append((unit, op, wait))
-        unit = run.program.task(wait.task).unit
-    chain = chain[[u for u, _, _ in chain].index(unit) :]
+    while unit not in [where for where, _, _, _ in chain]:
+        if unit == memory:
+            stuck = run.channel.waiting(run.at)
+            assert stuck is not None
+            granule, task, tile = stuck
+            who, target = f"{granule.move.name} of tile {granule.tile}", (task.name, tile)
+            why = "" if granule.move.kind == "store" else f" to have read {granule.move.tensor}"
+        else:
+            op = heads[unit]
+            wait = next(w for w in run.waits(op) if w.slot >= len(run.at.get((w.task, w.tile), ())))
+            who, target = f"{op.task.name} of tile {op.tile.index}", (wait.task, wait.tile)
+            is_reuse = wait.cause == "reuse"
+            why = f" to have read the register of {op.task.tensor}" if is_reuse else ""
+        chain.append((unit, who, target, why))
+        unit = memory if target[0] in moves else run.program.task(target[0]).unit
+    chain = chain[[where for where, _, _, _ in chain].index(unit) :]
     texts = []
-    for where, op, wait in chain:
-        what = f"{op.task.name} of tile {op.tile.index} waits for {wait.task} of tile {wait.tile}"
-        if wait.cause == "reuse":
-            what += f" to have read the register of {op.task.tensor}"
-        behind = run.program.task(wait.task).unit
+    for where, who, target, why in chain:
+        what = f"{who} waits for {target[0]} of tile {target[1]}{why}"
+        behind = memory if target[0] in moves else run.program.task(target[0]).unit
         blocker = heads.get(behind)
-        if blocker and (blocker.task.name, blocker.tile.index) != (wait.task, wait.tile):
+        if blocker and (blocker.task.name, blocker.tile.index) != target:
             what += f", which stands behind {blocker.task.name} of tile {blocker.tile.index}"
             what += "" if behind != where else " itself"
         texts.append(f"{where}: {what}")

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from archsim.program import Program
 
 # Why a slot was idle, in the order in which ties are broken: the rules of docs/schedule.md.
-CAUSES = ("register", "accumulator", "landing", "lane", "return", "reuse", "drain", "end")
+CAUSES = (
+    "register", "accumulator", "landing", "lane", "return", "memory", "reuse", "store", "drain",
+    "end",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +40,30 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Totals:
+    """Sums over a run, by unit and task or cause: what reports need of it."""
+
+    # Issue slots by unit and task; the same times the PEs that hold points of the tile.
+    slots: dict[str, dict[str, int]]
+    active: dict[str, dict[str, int]]
+    # Idle slots by unit and cause, without those behind the last issue.
+    idle: dict[str, dict[str, int]]
+    # Bytes by move, and ticks of 1/256 cycle in which the memory channel was busy.
+    moved: dict[str, int]
+    ticks: int
+
+
+@dataclass(frozen=True)
 class Timeline:
     """A run: its Program, its facts in order of issue within each unit, and what it took."""
 
     program: Program
     facts: tuple[Fact, ...]
-    # Clock edges from the first issue to the last result.
+    # Clock edges from the first issue to the last result, or to the end of the last store.
     cycles: int
     # Most words that waited at a time, by FIFO: RM@returned, SLNV@landing.
     occupancy: tuple[tuple[str, int], ...]
+    totals: Totals
 
     def of(self, unit: str) -> tuple[Fact, ...]:
         """The facts of one unit."""
@@ -57,25 +75,32 @@ class Timeline:
         return tuple(sorted(slot for slots in found for slot in slots))
 
 
+def count(program: Program, facts: tuple[Fact, ...], moved: dict[str, int], ticks: int) -> Totals:
+    """Add up facts; what was moved is given."""
+    units = [body.unit for body in program.bodies]
+    slots: dict[str, dict[str, int]] = {unit: {} for unit in units}
+    active: dict[str, dict[str, int]] = {unit: {} for unit in units}
+    idle: dict[str, dict[str, int]] = {unit: {} for unit in units}
+    for fact in facts:
+        tile = program.tiles[fact.tile]
+        pes = program.points(tile) if fact.unit == program.array.name else tile.cols
+        for table, amount in ((slots, fact.count), (active, fact.count * pes)):
+            by_task = table[fact.unit]
+            by_task[fact.task] = by_task.get(fact.task, 0) + amount
+        if fact.idle:
+            causes = idle[fact.unit]
+            causes[fact.cause] = causes.get(fact.cause, 0) + fact.idle
+    return Totals(slots, active, idle, moved, ticks)
+
+
 def busy_slots(timeline: Timeline) -> dict[str, int]:
     """Issue slots in use, by unit."""
-    return {
-        body.unit: sum(fact.count for fact in timeline.of(body.unit))
-        for body in timeline.program.bodies
-    }
+    return {unit: sum(tasks.values()) for unit, tasks in timeline.totals.slots.items()}
 
 
 def busy_by_task(timeline: Timeline) -> dict[str, dict[str, int]]:
-    """Busy PE-slots of each unit by task: only PEs that hold elements of the tile count."""
-    program = timeline.program
-    tiles = program.tiles
-    found: dict[str, dict[str, int]] = {body.unit: {} for body in program.bodies}
-    for fact in timeline.facts:
-        tile = tiles[fact.tile]
-        active = tile.cols * (tile.rows if fact.unit == program.array.name else 1)
-        by_task = found[fact.unit]
-        by_task[fact.task] = by_task.get(fact.task, 0) + fact.count * active
-    return found
+    """Busy PE-slots of each unit by task: only PEs that hold points of the tile count."""
+    return timeline.totals.active
 
 
 def utilization(timeline: Timeline) -> dict[str, float]:
@@ -91,13 +116,9 @@ def utilization(timeline: Timeline) -> dict[str, float]:
 
 def stalls(timeline: Timeline) -> dict[str, dict[str, int]]:
     """Idle slots of each unit by cause; with the busy ones they add up to the cycles."""
-    busy = busy_slots(timeline)
     found = {}
-    for unit, used in busy.items():
-        causes = dict.fromkeys(CAUSES, 0)
-        for fact in timeline.of(unit):
-            if fact.idle:
-                causes[fact.cause] += fact.idle
+    for unit, used in busy_slots(timeline).items():
+        causes = {**dict.fromkeys(CAUSES, 0), **timeline.totals.idle[unit]}
         # After the last issue: waves cross the array, other units finish.
         causes["end"] = timeline.cycles - used - sum(causes.values())
         found[unit] = {cause: slots for cause, slots in causes.items() if slots}

@@ -68,7 +68,18 @@ def machine(draw, longest: int = 4, *, in_hardware: bool = False) -> Architectur
             )
         )
     latency = Latency(draw(cycles), hop, draw(st.integers(0, 3)))
-    return replace(SMALL, arrays=tuple(arrays), latency=latency)
+    memories = tuple(
+        replace(
+            memory,
+            # From never late to always late: a tile of 4 keys takes 1/16 to 300 cycles to fetch.
+            bandwidth_bytes_per_s=int(draw(st.sampled_from([400, 4, 1, 0.3, 0.1])) * 2**30),
+            latency_ns=draw(st.sampled_from([0, 0, 5, 40])),
+        )
+        if memory.parent is None
+        else memory
+        for memory in SMALL.memories
+    )
+    return replace(SMALL, arrays=tuple(arrays), latency=latency, memories=memories)
 
 
 def bodies(draw) -> tuple[Body, ...]:

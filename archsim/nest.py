@@ -1,0 +1,145 @@
+"""The tiles of a nest in order: which there are, how far each fills the array, what comes before.
+
+A filter such as `m <= p` is a limit: a sum of coefficients times variables that may not fall below
+zero. Tiles in which it keeps no point are left out; a tile in which it keeps some is partial. Along
+a loop the tiles that are left form one stretch, because limits are straight. A value that an
+earlier tile made is that of the nearest one that is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """One loop of the nest over tiles, the outermost first."""
+
+    variable: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A point is kept if the sum of coefficient * variable, and the constant, is not negative.
+
+    Variables are loops of the nest and those on rows and columns: for `m <= p` with m split into
+    m1, m0 and p into p1, p0 that is P0 p1 + p0 - M0 m1 - m0 >= 0.
+    """
+
+    terms: tuple[tuple[str, int], ...]
+    constant: int = 0
+
+    def of(self, variable: str) -> int:
+        """Coefficient of a variable."""
+        return dict(self.terms).get(variable, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A point of the nest: its linear index and coordinates, and how much of the array it fills.
+
+    `offsets` has an entry for each limit: its value at the first row and column if some points of
+    the tile fail it, None if none does.
+    """
+
+    index: int
+    at: tuple[tuple[str, int], ...]
+    rows: int
+    cols: int
+    offsets: tuple[int | None, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        """True if a limit leaves out some of its points."""
+        return any(offset is not None for offset in self.offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A variable along an axis of the array: PEs that it may fill, and elements there are in all.
+
+    `steps` has, for each loop over its tiles, the elements from one coordinate to the next.
+    """
+
+    variable: str
+    room: int
+    elements: int
+    steps: tuple[tuple[str, int], ...]
+
+    def filled(self, at: dict[str, int]) -> int:
+        """Rows or columns that hold elements in a tile; negative behind the end of the rank."""
+        return min(self.room, self.elements - sum(step * at.get(v, 0) for v, step in self.steps))
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Loops, the variables that fill the array, and what cuts tiles off.
+
+    `spans` says for each of rows and cols: the variable, PEs along it, and the elements of its rank
+    with the loops over its tiles, each with the elements from one coordinate to the next.
+    """
+
+    loops: tuple[Loop, ...]
+    rows: Span
+    cols: Span
+    limits: tuple[Limit, ...] = ()
+
+    def tile(self, index: int, at: dict[str, int]) -> Tile | None:
+        """The tile at a point; None if it holds nothing."""
+        rows, cols = self.rows.filled(at), self.cols.filled(at)
+        if rows <= 0 or cols <= 0:
+            return None
+        offsets: list[int | None] = []
+        for limit in self.limits:
+            first = limit.constant + sum(c * at.get(v, 0) for v, c in limit.terms)
+            ends = [limit.of(self.rows.variable) * (rows - 1)]
+            ends.append(limit.of(self.cols.variable) * (cols - 1))
+            if first + sum(max(0, end) for end in ends) < 0:
+                return None
+            whole = first + sum(min(0, end) for end in ends) >= 0
+            offsets.append(None if whole else first)
+        return Tile(index, tuple(at.items()), rows, cols, tuple(offsets))
+
+    def tiles(self) -> tuple[Tile, ...]:
+        """Every tile in order."""
+        found: list[Tile] = []
+        names = [loop.variable for loop in self.loops]
+        for point in product(*(range(loop.count) for loop in self.loops)):
+            tile = self.tile(len(found), dict(zip(names, point, strict=True)))
+            if tile is not None:
+                found.append(tile)
+        return tuple(found)
+
+    def mask(self, tile: Tile, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Which PEs of an array of that many rows and columns hold points that are kept."""
+        r, c = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
+        kept = (r < tile.rows) & (c < tile.cols)
+        for limit, offset in zip(self.limits, tile.offsets, strict=True):
+            if offset is not None:
+                along = limit.of(self.rows.variable) * r + limit.of(self.cols.variable) * c
+                kept = kept & (offset + along >= 0)
+        return kept
+
+
+def span(
+    variable: str,
+    room: int,
+    sizes: dict[str, int],
+    partitions: Iterable[tuple[str, tuple[str, ...]]],
+) -> Span:
+    """The span of a variable: a part of a split rank, or a whole one."""
+    for whole, parts in partitions:
+        if variable.upper() in parts:
+            step, steps = sizes[parts[-1]], []
+            held = min(room, step)
+            for part in reversed(parts[:-1]):
+                steps.append((part.lower(), step))
+                step *= sizes[part]
+            return Span(variable, held, sizes[whole], tuple(reversed(steps)))
+    return Span(variable, min(room, sizes[variable.upper()]), sizes[variable.upper()], ())
