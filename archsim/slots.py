@@ -25,6 +25,21 @@ LIMIT = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """A reason to wait that holds in every tile: some slot of another task, or of the same one.
+
+    `operand` says of which tile: None is the same; else the one that made what the operand reads,
+    or, for `reuse`, the one in which that task reads what is to be overwritten.
+    """
+
+    cause: str
+    task: str
+    operand: Operand | None
+    slot: int
+    delay: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """One thing that a micro-op waits for: it may issue `delay` slots after another micro-op."""
 
@@ -120,66 +135,80 @@ class Run:
         """The cycle in which the last PE or lane has the result of a micro-op."""
         task = issue.op.task
         _, step, _ = self.program.locate(task, issue.op.slot)
-        return self._finish(task, task.steps[step], issue.at)
+        return self.finish_of(task, task.steps[step], issue.at)
 
     def made(self, task: Task, slot: int) -> int:
         """The cycle in which the last lane has the last word of a task."""
-        return self._finish(task, task.steps[-1], slot)
+        return self.finish_of(task, task.steps[-1], slot)
 
-    def _finish(self, task: Task, step: Step, slot: int) -> int:
+    def finish_of(self, task: Task, step: Step, slot: int) -> int:
+        """The cycle in which the last PE or lane has the result of a step issued in a slot."""
         program = self.program
         skew = program.shape[1] - 1 + (self.down if task.unit == program.array.name else 0)
         return slot + skew + program.cost(task, step)[1] - 1
 
-    def waits(self, op: MicroOp) -> Iterator[Wait]:
-        """Everything that a micro-op waits for, besides the one before it in its unit."""
-        program, task = self.program, op.task
-        latency = program.architecture.latency
-        word, number, part = program.locate(task, op.slot)
+    def rules(self, task: Task, slot: int) -> Iterator[Rule]:
+        """What a micro-op waits for in every tile, besides memory and the one before it."""
+        program = self.program
+        word, number, part = program.locate(task, slot)
         step = task.steps[number]
-        own = op.tile.index
         same = "register" if task.unit == program.array.name else "lane"
-        if op.run:
-            finished, issue = self.last[op.run - 1]
-            late = issue.op
-            delay = finished + 1 - issue.at
-            yield Wait("drain", late.task.name, late.tile.index, late.slot, delay)
         if part:
             # The slots of one operator follow from each other.
-            yield Wait(same, task.name, own, op.slot - 1, program.cost(task, step)[1])
+            yield Rule(same, task.name, None, slot - 1, program.cost(task, step)[1])
         for operand in () if part else step.operands:
             if operand.source == "accumulator" and word:
                 before = word * program.slots_of_word(task) - 1
-                yield Wait("accumulator", task.name, own, before, latency.accumulate)
+                delay = program.architecture.latency.accumulate
+                yield Rule("accumulator", task.name, None, before, delay)
             elif operand.source == "temporary":
                 made = task.steps[int(operand.number)]
                 before = sum(
                     program.cost(task, s)[0] for s in task.steps[: int(operand.number) + 1]
                 )
                 at = word * program.slots_of_word(task) + before - 1
-                yield Wait(same, task.name, own, at, program.cost(task, made)[1])
+                yield Rule(same, task.name, None, at, program.cost(task, made)[1])
             elif operand.source in ("register", "landing", "returned"):
                 maker = program.source(task, operand)
-                tile = program.source_tile(task, op.tile, operand)
-                if tile is None:
-                    continue
-                delay = program.cost(maker, maker.steps[-1])[1]
-                cause = same
-                if operand.source == "landing":
-                    cause, delay = "landing", delay + self.down
-                elif operand.source == "returned":
-                    cause, delay = "return", delay + latency.return_registers
-                yield Wait(cause, maker.name, tile, self._made_in(maker, task, word), delay)
+                cause = {"register": same, "landing": "landing", "returned": "return"}
+                at, delay = self.made_in(maker, task, word), self.way(maker, operand)
+                yield Rule(cause[operand.source], maker.name, operand, at, delay)
+        is_last = number == len(task.steps) - 1
+        is_first = not word or task.kind not in ("accumulate", "load")
+        if is_last and is_first and task.goes != "landing" and task.tensor in self.registers:
+            # A register is written again only after everybody has read its old value.
+            for reader, operand in self.readers.get(task.tensor, []):
+                for at in self._reads_in(reader, operand, task, word):
+                    yield Rule("reuse", reader.name, operand, at, 1)
+
+    def waits(self, op: MicroOp) -> Iterator[Wait]:
+        """Everything that a micro-op waits for, besides the one before it in its unit."""
+        program, task, own = self.program, op.task, op.tile.index
+        if op.run:
+            finished, issue = self.last[op.run - 1]
+            late = issue.op
+            delay = finished + 1 - issue.at
+            yield Wait("drain", late.task.name, late.tile.index, late.slot, delay)
+        for rule in self.rules(task, op.slot):
+            other = program.task(rule.task)
+            if rule.operand is None:
+                yield Wait(rule.cause, rule.task, own, rule.slot, rule.delay)
+            elif rule.cause == "reuse":
+                for tile in self._last_readers(op, other, rule.operand):
+                    if other.name != task.name or tile != own or rule.slot < op.slot:
+                        # Else it reads the old value while it writes the new one.
+                        yield Wait("reuse", rule.task, tile, rule.slot, rule.delay)
+            else:
+                made = program.source_tile(task, op.tile, rule.operand)
+                if made is not None:
+                    yield Wait(rule.cause, rule.task, made, rule.slot, rule.delay)
         if not op.slot:
             for granule in self.channel.needed(task, own):
                 yield Wait("memory", granule.move.name, granule.tile, 0, 0)
             for granule in self.channel.in_the_way(task, own):
                 yield Wait("store", granule.move.name, granule.tile, 0, 1)
-        is_last = number == len(task.steps) - 1
-        if is_last and task.goes != "landing" and task.tensor in self.registers:
-            yield from self._reuse(op, word)
 
-    def _made_in(self, maker: Task, reader: Task, word: int) -> int:
+    def made_in(self, maker: Task, reader: Task, word: int) -> int:
         """The slot of a task that finishes the word which a reader takes."""
         each = self.program.slots_of_word(maker)
         if maker.kind in ("accumulate", "load"):
@@ -189,23 +218,23 @@ class Run:
         assert maker.words == reader.words, (maker.name, reader.name)
         return (word + 1) * each - 1
 
-    def _reuse(self, op: MicroOp, word: int) -> Iterator[Wait]:
-        """A register is written again only after everybody has read its old value."""
-        task = op.task
-        if task.kind == "accumulate" and word:
-            return
-        if task.kind == "load" and word:
-            return
-        old = self.program.ordinals[task.name][op.tile.index] - self.registers[task.tensor].depth
+    def way(self, maker: Task, operand: Operand) -> int:
+        """Slots from a maker's last one of a word to the first in which a reader may have it."""
+        latency = self.program.cost(maker, maker.steps[-1])[1]
+        if operand.source == "landing":
+            return latency + self.down
+        if operand.source == "returned":
+            return latency + self.program.architecture.latency.return_registers
+        return latency
+
+    def _last_readers(self, op: MicroOp, reader: Task, operand: Operand) -> list[int]:
+        """Tiles in which a reader reads the value that a micro-op is to overwrite."""
+        depth = self.registers[op.task.tensor].depth
+        old = self.program.ordinals[op.task.name][op.tile.index] - depth
         if old < 0:
-            return
-        tile = self.program.acting[task.name][old]
-        for reader, operand in self.readers.get(task.tensor, []):
-            for later in self._tiles_that_read(reader, operand).get(tile, ()):
-                for slot in self._reads_in(reader, operand, task, word):
-                    if reader.name == task.name and later == op.tile.index and slot >= op.slot:
-                        continue  # It reads the old value while it writes the new one.
-                    yield Wait("reuse", reader.name, later, slot, 1)
+            return []
+        tile = self.program.acting[op.task.name][old]
+        return self._tiles_that_read(reader, operand).get(tile, [])
 
     def _tiles_that_read(self, reader: Task, operand: Operand) -> dict[int, list[int]]:
         """For each tile whose value a reader takes, the tiles in which it does."""
@@ -251,16 +280,14 @@ class Run:
         maker = program.source(task, operand)
         each = program.slots_of_word(task)
         offset = sum(program.cost(task, s)[0] for s in task.steps[:number])
-        delay = program.cost(maker, maker.steps[-1])[1]
-        returned = operand.source == "returned"
-        delay += program.architecture.latency.return_registers if returned else self.down
+        delay = self.way(maker, operand)
         changes: list[tuple[int, int]] = []
         for tile in self.program.acting[task.name]:
             taken = self.at[task.name, tile]
             made = program.source_tile(task, program.tiles[tile], operand)
             assert made is not None
             for word in range(program.word_count(maker)):
-                slot = self.at[maker.name, made][self._made_in(maker, task, word)] + delay
+                slot = self.at[maker.name, made][self.made_in(maker, task, word)] + delay
                 changes += [(slot, 1), (taken[word * each + offset] + 1, -1)]
         waiting, most, where = 0, 0, 0
         for slot, change in sorted(changes):
