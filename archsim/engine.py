@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from archsim import engine_kernel as kernel
 from archsim import engine_settle as settle
 from archsim.errors import ArchError
-from archsim.granules import latency_of, ticks_of
-from archsim.program import Program, Task
-from archsim.slots import Run
+from archsim.engine_layout import layout
+from archsim.granules import ticks_of
+from archsim.program import Program
 from archsim.tile_kernel import NONE
 from archsim.tile_tables import Tables, tables_of
 from archsim.tile_walk import FLUSH, Stream, walk
@@ -68,9 +68,8 @@ class _Engine:
 
     def __post_init__(self) -> None:
         self.classes, exact = self._with_ticks()
-        self.code = code_of(self.tables, self.near, self.classes)
-        self.state = state_of(self.code, self.tables, exact)
-        self.snapshot = state_of(self.code, self.tables, exact)
+        self.code, self.state = layout(self.tables, self.near, self.classes, exact)
+        self.snapshot = self.state.copy()
         # How deep runs of one class look into the ring of last slots; -1 where that is no use.
         self.deep = [self._depth(row) for row in self.classes]
 
@@ -90,15 +89,15 @@ class _Engine:
         return classes, int(ages.max(initial=0))
 
     def _depth(self, row: Ints) -> int:
-        code = self.code
-        count = len(self.tables.program.moves)
+        tasks = len(self.tables.program.tasks)
         if self.enumerate_all:
             return -1
-        if not row[code.ticks : code.ticks + count].any():
+        if not row[tasks : len(self.tables.actors)].any():
             return 0
-        ages = [row[code.reuses + u] for _, u, _ in code.frees]
+        reuses, ring = int(self.code[kernel.REUSES]), int(self.code[kernel.RING])
+        ages = [row[reuses + u] for u, r in enumerate(self.tables.reuses) if r.writer >= tasks]
         oldest = max((int(age) for age in ages if age != NONE), default=0)
-        return oldest + code.ring if oldest <= 4 * code.ring else -1
+        return oldest + ring if oldest <= 4 * ring else -1
 
     def timeline(self) -> Timeline:
         """Run everything."""
@@ -106,16 +105,22 @@ class _Engine:
         self._node(self.stream.root)
         if program.drain != "head":
             self._check(kernel.flush(self.code, self.state, self.classes))
-        numbers = self.state.numbers
-        cycles = int(max(numbers[kernel.LAST], numbers[kernel.STORED]))
+        cycles = max(self._number(kernel.LAST), self._number(kernel.STORED))
         names = [f"{fifo}@{source}" for fifo, source in _fifos(program)]
-        most = self.state.fifo[:, 2].tolist()
+        most = self._part(kernel.COUNT)[2::3].tolist()
         occupancy = tuple(zip(names, most, strict=True))
         return Timeline(program, (), cycles, occupancy, self._totals())
 
     def _check(self, status: int) -> None:
         if status != kernel.FINE:
-            raise FailedError(status, int(self.state.numbers[kernel.FAILED]))
+            raise FailedError(status, self._number(kernel.FAILED))
+
+    def _part(self, part: int) -> Ints:
+        """A part of the state by its place in the head of the code."""
+        return self.state[self.code[part] : self.code[part + 1]]
+
+    def _number(self, number: int) -> int:
+        return int(self._part(kernel.NUMBER)[number])
 
     def _node(self, node: int) -> None:
         if node == FLUSH:
@@ -144,7 +149,7 @@ class _Engine:
                 continue
             length += 1
             if snapshot is not None:
-                how = settle.alike(self.code, snapshot, self.state, 1 << 60)
+                how = settle.alike(self.code, snapshot, self.state, settle.WHOLE)
                 left = (times - done) // length
                 if how != settle.DIFFERENT:
                     if left:
@@ -152,7 +157,7 @@ class _Engine:
                         done += left * length
                     break
             if length >= power:
-                snapshot = kernel.State(*(array.copy() for array in self.state))
+                snapshot = self.state.copy()
                 power, length = max(1, 2 * power), 0
         for _ in range(times - done):
             self._node(node)
@@ -164,19 +169,20 @@ class _Engine:
         active: dict[str, dict[str, int]] = {body.unit: {} for body in program.bodies}
         rows = np.array(self.stream.classes, np.int64)
         for t, task in enumerate(program.tasks):
-            acts = int(self.state.busy[t])
-            if not acts:
+            busy = int(self._part(kernel.BUSY)[t])
+            if not busy:
                 continue
-            slots[task.unit][task.name] = acts
+            slots[task.unit][task.name] = busy
             pes = rows[:, -1] if task.unit == program.array.name else rows[:, -2]
             each = program.slots(task)
             active[task.unit][task.name] = sum(
                 times * each * int(pes[n]) for n, times in enumerate(counts) if rows[n, t]
             )
+        stalled = self._part(kernel.IDLE).reshape(len(program.bodies), -1)
         idle = {
             body.unit: {
                 cause: int(amount)
-                for cause, amount in zip(CAUSES, self.state.idle[u], strict=False)
+                for cause, amount in zip(CAUSES, stalled[u], strict=False)
                 if amount
             }
             for u, body in enumerate(program.bodies)
@@ -190,7 +196,7 @@ class _Engine:
             for m, move in enumerate(program.moves)
         }
         ticks = sum(
-            times * int(self.classes[n, self.code.ticks : self.code.ticks + len(moved)].sum())
+            times * int(self.classes[n, column : column + len(moved)].sum())
             for n, times in enumerate(counts)
         )
         return Totals(slots, active, idle, moved, ticks)
@@ -224,173 +230,6 @@ def _fifos(program: Program) -> list[tuple[str, str]]:
         for operand in step.operands
         if operand.source in ("landing", "returned")
     ]
-
-
-def code_of(tables: Tables, near: int, classes: Ints) -> kernel.Code:
-    """A Program in numbers: the rules of `slots.Run` with pointers for tiles."""
-    program = tables.program
-    run = Run(program)
-    index = {actor.name: n for n, actor in enumerate(tables.actors)}
-    units = {body.unit: u for u, body in enumerate(program.bodies)}
-    firsts, total = [], 0
-    for task in program.tasks:
-        firsts.append(total)
-        total += program.slots(task)
-    tasks = np.array(
-        [
-            (units[t.unit], program.slots(t), firsts[n], run.made(t, 0))
-            for n, t in enumerate(program.tasks)
-        ],
-        np.int64,
-    )
-    waits: list[tuple[int, ...]] = []
-    first, finish = [0], []
-    for task in program.tasks:
-        for slot in range(program.slots(task)):
-            waits += _waits(run, tables, index, task, slot)
-            first.append(len(waits))
-            _, step, _ = program.locate(task, slot)
-            finish.append(run.finish_of(task, task.steps[step], 0))
-    items, entries, lengths = [], [], []
-    for body in program.bodies:
-        row = []
-        for entry in body.entries:
-            row.append((len(items), len(entry)))
-            items += [(index[item.task], item.lag) for item in entry]
-        entries.append(row)
-        lengths.append(len(row))
-    table = np.zeros((len(entries), max(lengths), 2), np.int64)
-    for u, row in enumerate(entries):
-        table[u, : len(row)] = row
-    moves = np.array(
-        [
-            (
-                move.kind == "store",
-                move.lag,
-                move.entries,
-                index[move.tasks[0]] if move.kind == "store" else 0,
-            )
-            for move in program.moves
-        ],
-        np.int64,
-    ).reshape(-1, 4)
-    tasks_count = len(program.tasks)
-    frees = np.array(
-        [
-            (reuse.writer - tasks_count, u, tables.pointers[reuse.pointer].reader)
-            for u, reuse in enumerate(tables.reuses)
-            if reuse.writer >= tasks_count
-        ],
-        np.int64,
-    ).reshape(-1, 3)
-    delays = np.array(waits, np.int64).reshape(-1, 6)
-    pointers = len(tables.actors)
-    reuses = pointers + len(tables.pointers)
-    ticks = reuses + len(tables.reuses)
-    longest = int(delays[:, kernel.DELAY].max(initial=0))
-    fill = sum(
-        move.entries * int(classes[:, ticks + m].max(initial=0))
-        for m, move in enumerate(program.moves)
-    )
-    latency = latency_of(program.architecture)
-    refill = fill // kernel.TICKS + latency + longest + 2
-    flight = 2 * tables.lag + 6
-    ring = 1 << (near + flight + 2).bit_length()
-    return kernel.Code(
-        tasks, np.array(first, np.int64), delays, np.array(finish, np.int64),
-        np.array(items, np.int64), table, np.array(lengths, np.int64), moves, frees,
-        pointers, reuses, ticks, _takes(run, tables, index), ring, near, tables.lag,
-        longest + 2, refill, latency,
-    )  # fmt: skip
-
-
-def _waits(
-    run: Run, tables: Tables, index: dict[str, int], task: Task, slot: int
-) -> list[tuple[int, ...]]:
-    """The waits of one micro-op: those of `Run.waits`, whatever the tile."""
-    found = []
-    for rule in run.rules(task, slot):
-        cause = CAUSES.index(rule.cause)
-        if rule.operand is None:
-            found.append((kernel.OWN, 0, index[task.name], rule.slot, rule.delay, cause))
-        elif rule.cause == "reuse":
-            u = tables.reuse_of[task.name, rule.task, rule.operand]
-            found.append((kernel.REUSED, u, index[rule.task], rule.slot, rule.delay, cause))
-        else:
-            p = tables.pointer_of[task.name, rule.operand]
-            found.append((kernel.POINTED, p, index[rule.task], rule.slot, rule.delay, cause))
-    if not slot:
-        for m, move in enumerate(tables.program.moves):
-            if move.kind == "fetch" and task.name in move.tasks:
-                p = tables.pointer_of[task.name, move.name]
-                found.append((kernel.FETCHED, p, m, 0, 0, CAUSES.index("memory")))
-            if move.kind == "store" and move.gate == task.name:
-                found.append((kernel.ROOM, m, m, 0, 1, CAUSES.index("store")))
-    return found
-
-
-def _takes(run: Run, tables: Tables, index: dict[str, int]) -> Ints:
-    """Who takes words out of FIFOs, and when they arrive there."""
-    program = tables.program
-    rows = []
-    for task in program.tasks:
-        for number, step in enumerate(task.steps):
-            for operand in step.operands:
-                if operand.source in ("landing", "returned"):
-                    maker = program.source(task, operand)
-                    offset = sum(program.cost(task, s)[0] for s in task.steps[:number])
-                    made = [run.made_in(maker, task, word) for word in (0, 1)]
-                    several = program.word_count(task) > 1
-                    is_back = operand.source == "returned"
-                    room = program.return_entries if is_back else program.landing_entries
-                    rows.append(
-                        (
-                            index[task.name],
-                            offset,
-                            program.slots_of_word(task),
-                            room,
-                            index[maker.name],
-                            run.way(maker, operand),
-                            made[1] - made[0] if several else 0,
-                            made[0],
-                            tables.pointer_of[task.name, operand],
-                        )
-                    )
-    return np.array(rows, np.int64).reshape(-1, 9)
-
-
-def state_of(code: kernel.Code, tables: Tables, exact: int) -> kernel.State:
-    """The state before anything has happened; `exact` is the oldest act that a fetch waits for."""
-    program = tables.program
-    actors, tasks, moves = len(tables.actors), len(program.tasks), len(program.moves)
-    flight = 2 * code.lag + 6
-    long_ring = 1 << (exact + flight + code.ring).bit_length()
-    entries = [move.entries for move in program.moves if move.kind == "store"]
-    moved = 1 << (code.near + flight + max(entries, default=0)).bit_length()
-    room = max((int(fifo[3]) for fifo in code.fifos), default=0)
-
-    def zeros(*shape: int) -> Ints:
-        return np.zeros(shape, np.int64)
-
-    return kernel.State(
-        zeros(code.ring, int(code.tasks[:, kernel.SLOTS].sum())),
-        zeros(code.ring, tasks),
-        zeros(tasks, long_ring),
-        zeros(tasks),
-        zeros(flight),
-        zeros(flight, actors),
-        zeros(flight, actors),
-        zeros(actors),
-        zeros(actors),
-        zeros(max(1, moves), moved),
-        zeros(max(1, moves)),
-        zeros(len(program.bodies), 5),
-        zeros(9),
-        zeros(max(1, len(code.fifos)), room + 2),
-        zeros(max(1, len(code.fifos)), 3),
-        zeros(len(program.bodies), len(CAUSES) - 1),
-        zeros(tasks),
-    )
 
 
 def failure(program: Program, failed: FailedError) -> ArchError:

@@ -3,13 +3,14 @@
 It executes what `slots` executes, with tables instead of objects. Tiles enter one at a time, as a
 class that says which acts they cause and how old everything is that they read. Times of acts are in
 rings; of an act that is older than the ring it is only known, and checked, that nothing waits for it
-any more. Since everything is a maximum of sums, a state that comes back, all times later by the same
-amount, goes on as it did: `settle` skips the tiles in between.
+any more.
+
+The Program is one array of integers, `code`, and the state another: a state is then copied, compared
+and shifted as a whole, and a call passes two arrays (tuples of arrays cost more than the work). The
+head of `code` says where everything is; `engine_layout` writes both.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -22,350 +23,329 @@ Ints = NDArray[np.int64]
 TICKS = 256
 # What became of a call.
 FINE, STUCK, TOO_OLD, OVERFLOW = range(4)
-# Columns of a wait: what kind, the actor or pointer, slot of the maker, delay, cause.
-OWN, POINTED, REUSED, FETCHED, ROOM = range(5)
-KIND, WHICH, MAKER, SLOT, DELAY, CAUSE = range(6)
-# Columns of a task: unit, slots, first column in rings, cycles from the last slot to its end.
-UNIT, SLOTS, FIRST, SKEW = range(4)
-# Columns of an item of a body: task, lag.
-ITEM_TASK, ITEM_LAG = range(2)
-# Columns of a move: is it a store, lag, entries, the task that makes a store.
+# The head of `code`: how many there are, sizes of rings, distances in acts and cycles, columns of a
+# class, places in `code` and in the state.
+(
+    TASKS, UNITS, MOVES, ACTORS, FIFOS, FREES, CAUSES, MOST_ENTRIES, WIDTH,
+    RING, FLIGHT, LONG_RING, MOVE_RING, ROOM,
+    NEAR, LAG, SLACK, REFILL, LATENCY,
+    POINTERS, REUSES, CLASS_TICKS,
+    TASK_AT, FIRST_AT, WAIT_AT, FINISH_AT, LENGTH_AT, ENTRY_AT, ITEM_AT, MOVE_AT, FREE_AT, FIFO_AT,
+    SLOT, ISSUED, LAST_SLOT, OVER, CLASS, ACTS, LONG, NOW, NOW_LONG, MOVED, DONE, CURSOR, NUMBER,
+    TAKE, COUNT, IDLE, BUSY, SIZE,
+) = range(50)  # fmt: skip
+HEAD = 50
+# A task: unit, slots, first column in the ring of slots, cycles from its last slot to its end.
+UNIT, SLOTS, COLUMN, SKEW = range(4)
+# A wait: its kind; the pointer, reuse or move; the task or move waited for, slot, delay, cause.
+OWN, POINTED, REUSED, FETCHED, ROOMY = range(5)
+KIND, WHICH, MAKER, TARGET, DELAY, CAUSE = range(6)
+# A move: is it a store, lag, entries, the task that makes what is stored.
 IS_STORE, MOVE_LAG, ENTRIES, STORED_TASK = range(4)
-# Cursor of a unit: epoch, entry, slot, item; its clock.
+# A FIFO: the task that takes, its slots of a word and the one that takes, room, the maker, slots from
+# there to here, the maker's slots of a word and the first that makes, the taker's pointer.
+TAKER, EACH, OFFSET, HOLDS, FILLER, WAY, MADE_EACH, MADE_FIRST, POINTER = range(9)
+# Cursor of a unit.
 EPOCH, ENTRY, STEP, ITEM, CLOCK = range(5)
-# Numbers of the whole state: tiles entered, the first of them since the pipeline was last empty,
-# epoch and move of the channel, tick at which it is free, last result, end of the last store, slot
-# before which nothing may issue since the pipeline ran empty, the FIFO that overflowed.
+# Tiles entered, the first of them since the pipeline was last empty, epoch and move of the channel,
+# tick at which it is free, last result, end of the last store, slot before which nothing may issue
+# since the pipeline ran empty, the FIFO that overflowed.
 ENTERED, BASE, MOVE_EPOCH, MOVE_NEXT, FREE, LAST, STORED, BARRIER, FAILED = range(9)
 
 
-class Code(NamedTuple):
-    """What does not change: a Program in numbers."""
-
-    tasks: Ints
-    # Waits of micro-op k are rows first[k] to first[k + 1]; k = column of a task in rings.
-    first: Ints
-    waits: Ints
-    # Cycles from the issue of a micro-op to its result in the last PE or lane, by k.
-    finish: Ints
-    # Bodies: items of unit u, entry by entry; [unit, entry] -> first item, and after the last.
-    items: Ints
-    entries: Ints
-    lengths: Ints
-    moves: Ints
-    # What a fetch waits for: [(move, reuse, task that reads)].
-    frees: Ints
-    # Columns of a class: acts of tasks and moves, pointers, reuses, ticks of moves.
-    pointers: int
-    reuses: int
-    ticks: int
-    # FIFOs: [fifo, (task that takes, slot of a word that takes, word slots, room, maker, delay,
-    # slots of a word of the maker, first slot that makes, pointer)].
-    fifos: Ints
-    # Sizes of rings, and delays: longest lag, longest delay, cycles to fill the buffer.
-    ring: int
-    near: int
-    lag: int
-    slack: int
-    refill: int
-    latency: int
-
-
-class State(NamedTuple):
-    """What changes."""
-
-    # Rings of acts: slot of each micro-op [act, k]; slots issued [act, task].
-    at: Ints
-    issued: Ints
-    # Last slot of acts, a longer ring [task, act], and how many acts are over.
-    last: Ints
-    over: Ints
-    # For tiles in flight: class, acts of actors so far, the same in acts of the longer ring.
-    classes: Ints
-    acts: Ints
-    long: Ints
-    # Counts so far of actors: in rings, and in the longer ring.
-    now: Ints
-    now_long: Ints
-    # Rings of moves [move, act]: cycle in which it is over; and how many are.
-    moved: Ints
-    moves_done: Ints
-    cursors: Ints
-    numbers: Ints
-    # FIFOs: times of takes [fifo, n], (takes, first take not before the last arrival, most).
-    takes: Ints
-    fifo: Ints
-    # Idle slots [unit, cause], issued slots by task.
-    idle: Ints
-    busy: Ints
+@numba.njit(cache=True)
+def task_of(code: Ints, task: int, field: int) -> int:
+    """A field of a task."""
+    return code[code[TASK_AT] + 4 * task + field]
 
 
 @numba.njit(cache=True)
-def enter(code: Code, state: State, classes: Ints, number: int) -> None:
+def slot_at(code: Ints, state: Ints, act: int, column: int) -> int:
+    """Where the slot of a micro-op of an act stands."""
+    return code[SLOT] + (act & (code[RING] - 1)) * code[WIDTH] + column
+
+
+@numba.njit(cache=True)
+def issued_at(code: Ints, act: int, task: int) -> int:
+    """Where it stands how many slots of an act have been issued."""
+    return code[ISSUED] + (act & (code[RING] - 1)) * code[TASKS] + task
+
+
+@numba.njit(cache=True)
+def enter(code: Ints, state: Ints, classes: Ints, number: int) -> None:
     """A tile enters: its acts begin."""
-    tile = state.numbers[ENTERED]
-    place = tile % state.classes.shape[0]
-    state.classes[place] = number
-    tasks = code.tasks.shape[0]
-    for a in range(state.now.shape[0]):
+    entered = code[NUMBER] + ENTERED
+    place = state[entered] % code[FLIGHT]
+    state[code[CLASS] + place] = number
+    actors = code[ACTORS]
+    for a in range(actors):
+        now = code[NOW] + a
         if classes[number, a]:
-            if a < tasks:
-                state.issued[state.now[a] % code.ring, a] = 0
-            state.now[a] += 1
-            state.now_long[a] += 1
-    state.acts[place, :] = state.now
-    state.long[place, :] = state.now_long
-    state.numbers[ENTERED] = tile + 1
+            if a < code[TASKS]:
+                state[issued_at(code, state[now], a)] = 0
+            state[now] += 1
+            state[code[NOW_LONG] + a] += 1
+        state[code[ACTS] + place * actors + a] = state[now]
+        state[code[LONG] + place * actors + a] = state[code[NOW_LONG] + a]
+    state[entered] += 1
 
 
 @numba.njit(cache=True)
-def ready_at(
-    code: Code, state: State, classes: Ints, w: int, task: int, own: int, slot: int, place: int,
-    clock: int,
-) -> int:  # fmt: skip
-    """Slot from which one wait lets a micro-op go; -1 if not known yet, -2 if it can't be told."""
-    kind, which, maker, target, delay = (
-        code.waits[w, KIND],
-        code.waits[w, WHICH],
-        code.waits[w, MAKER],
-        code.waits[w, SLOT],
-        code.waits[w, DELAY],
-    )
-    if kind == OWN:
-        return state.at[own % code.ring, code.tasks[task, FIRST] + target] + delay
-    number = state.classes[place]
-    if kind == ROOM:
-        # Room for what this tile stores, if it does.
-        if not classes[number, code.tasks.shape[0] + which]:
-            return 0
-        act = state.acts[place, code.tasks.shape[0] + which] - 1 - code.moves[which, ENTRIES]
-        if act < 0:
-            return 0
-        if act >= state.moves_done[which]:
+def known(code: Ints, state: Ints, kind: int, maker: int, target: int, act: int) -> int:
+    """Slot in which an act did something, or cycle in which a move was over; -1 if not yet."""
+    if kind == FETCHED:
+        if act >= state[code[DONE] + maker]:
             return -1
-        over: int = state.moved[which, act % state.moved.shape[1]] + delay
-        return over
-    column = code.reuses if kind == REUSED else code.pointers
-    age = classes[number, column + which]
+        return state[code[MOVED] + maker * code[MOVE_RING] + (act & (code[MOVE_RING] - 1))]
+    if act >= state[code[NOW] + maker] or target >= state[issued_at(code, act, maker)]:
+        return -1
+    return state[slot_at(code, state, act, task_of(code, maker, COLUMN) + target)]
+
+
+@numba.njit(cache=True)
+def ready(
+    code: Ints, state: Ints, classes: Ints, wait: int, task: int, slot: int, place: int, clock: int
+) -> int:
+    """Slot from which a wait lets a micro-op go; -1 if not known yet, -2 if it can't be told."""
+    kind, which, maker = code[wait + KIND], code[wait + WHICH], code[wait + MAKER]
+    target, delay = code[wait + TARGET], code[wait + DELAY]
+    actors = code[ACTORS]
+    acts = code[ACTS] + place * actors
+    if kind == OWN:
+        own = state[acts + task] - 1
+        return state[slot_at(code, state, own, task_of(code, task, COLUMN) + target)] + delay
+    number = state[code[CLASS] + place]
+    if kind == ROOMY:
+        actor = code[TASKS] + which
+        # Room for what this tile stores, if it does.
+        act = state[acts + actor] - 1 - code[code[MOVE_AT] + 4 * which + ENTRIES]
+        if not classes[number, actor] or act < 0:
+            return 0
+        over = known(code, state, FETCHED, which, 0, act)
+        return over if over < 0 else over + delay
+    age = classes[number, (code[REUSES] if kind == REUSED else code[POINTERS]) + which]
     if age == NONE:
         return 0
+    actor = code[TASKS] + maker if kind == FETCHED else maker
     if age == FAR:
         # Everybody issues in order: what was older than this is over if this is.
-        age = code.near + 1
-        old = ready_from(code, state, kind, maker, target, place, age) + delay
-        return 0 if 0 <= old - delay and old <= clock + 1 else -2
+        old = known(code, state, kind, maker, target, state[acts + actor] - 2 - code[NEAR])
+        return 0 if 0 <= old and old + delay <= clock + 1 else -2
     if kind == REUSED and maker == task and age == 0 and target >= slot:
         return 0  # It reads the old value while it writes the new one.
-    found = ready_from(code, state, kind, maker, target, place, age)
+    found = known(code, state, kind, maker, target, state[acts + actor] - 1 - age)
     return found if found < 0 else found + delay
 
 
 @numba.njit(cache=True)
-def ready_from(
-    code: Code, state: State, kind: int, maker: int, target: int, place: int, age: int
-) -> int:
-    """Slot in which an act did something, or cycle in which a move was over; -1 if not yet."""
-    if kind == FETCHED:
-        act = state.acts[place, code.tasks.shape[0] + maker] - 1 - age
-        if act >= state.moves_done[maker]:
-            return -1
-        over: int = state.moved[maker, act % state.moved.shape[1]]
-        return over
-    act = state.acts[place, maker] - 1 - age
-    if act >= state.now[maker] or target >= state.issued[act % code.ring, maker]:
-        return -1
-    slot: int = state.at[act % code.ring, code.tasks[maker, FIRST] + target]
-    return slot
-
-
-@numba.njit(cache=True)
 def issue(
-    code: Code, state: State, classes: Ints, unit: int, task: int, slot: int, place: int
+    code: Ints, state: Ints, classes: Ints, unit: int, task: int, slot: int, place: int
 ) -> int:
     """Issue one micro-op if everything that it waits for is known; FINE, STUCK or a failure."""
-    own = state.acts[place, task] - 1
-    clock = state.cursors[unit, CLOCK]
+    cursor = code[CURSOR] + 5 * unit + CLOCK
+    clock = state[cursor]
     at, cause = clock + 1, -1
-    k = code.tasks[task, FIRST] + slot
-    for w in range(code.first[k], code.first[k + 1]):
-        ready = ready_at(code, state, classes, w, task, own, slot, place, clock)
-        if ready < 0:
-            return STUCK if ready == -1 else TOO_OLD
-        why = code.waits[w, CAUSE]
-        if ready > at or (cause >= 0 and ready == at and why < cause):
-            at, cause = ready, why
-    if state.numbers[BARRIER] > at:
-        at, cause = state.numbers[BARRIER], state.idle.shape[1] - 1
+    column = task_of(code, task, COLUMN) + slot
+    for w in range(code[code[FIRST_AT] + column], code[code[FIRST_AT] + column + 1]):
+        wait = code[WAIT_AT] + 6 * w
+        found = ready(code, state, classes, wait, task, slot, place, clock)
+        if found < 0:
+            return STUCK if found == -1 else TOO_OLD
+        why = code[wait + CAUSE]
+        if found > at or (cause >= 0 and found == at and why < cause):
+            at, cause = found, why
+    barrier = state[code[NUMBER] + BARRIER]
+    if barrier > at:
+        at, cause = barrier, code[CAUSES] - 1
     if at > clock + 1:
-        state.idle[unit, cause] += at - clock - 1
-    state.at[own % code.ring, k] = at
-    state.issued[own % code.ring, task] = slot + 1
-    state.cursors[unit, CLOCK] = at
-    state.busy[task] += 1
-    if at + code.finish[k] > state.numbers[LAST]:
-        state.numbers[LAST] = at + code.finish[k]
-    if slot == code.tasks[task, SLOTS] - 1:
-        act = state.long[place, task] - 1
-        state.last[task, act % state.last.shape[1]] = at
-        state.over[task] = act + 1
-    return take(code, state, classes, task, slot, place, at) if code.fifos.shape[0] else FINE
+        state[code[IDLE] + unit * code[CAUSES] + cause] += at - clock - 1
+    act = state[code[ACTS] + place * code[ACTORS] + task] - 1
+    state[slot_at(code, state, act, column)] = at
+    state[issued_at(code, act, task)] = slot + 1
+    state[cursor] = at
+    state[code[BUSY] + task] += 1
+    last = code[NUMBER] + LAST
+    state[last] = max(state[last], at + code[code[FINISH_AT] + column])
+    if slot == task_of(code, task, SLOTS) - 1:
+        long = state[code[LONG] + place * code[ACTORS] + task] - 1
+        ring = code[LONG_RING]
+        state[code[LAST_SLOT] + task * ring + (long & (ring - 1))] = at
+        state[code[OVER] + task] = long + 1
+    for f in range(code[FIFOS]):
+        fifo = code[FIFO_AT] + 9 * f
+        if code[fifo + TAKER] == task and slot % code[fifo + EACH] == code[fifo + OFFSET]:
+            if not take(code, state, classes, f, slot, place, at):
+                return OVERFLOW
+    return FINE
 
 
 @numba.njit(cache=True)
 def take(
-    code: Code, state: State, classes: Ints, task: int, slot: int, place: int, at: int
-) -> int:
-    """Count the words that wait in a FIFO when one is taken."""
-    for f in range(code.fifos.shape[0]):
-        taker, first, each, room, maker, delay, made_each, made_first, pointer = code.fifos[f]
-        if taker != task or slot % each != first:
-            continue
-        word = slot // each
-        age = classes[state.classes[place], code.pointers + pointer]
-        act = state.acts[place, maker] - 1 - age
-        arrival = state.at[
-            act % code.ring, code.tasks[maker, FIRST] + made_first + word * made_each
-        ] + delay
-        size = state.takes.shape[1]
-        n = state.fifo[f, 0]
-        state.takes[f, n % size] = at
-        state.fifo[f, 0] = n + 1
-        while state.takes[f, state.fifo[f, 1] % size] < arrival:
-            state.fifo[f, 1] += 1
-        held = n - state.fifo[f, 1] + 1
-        state.fifo[f, 2] = max(state.fifo[f, 2], held)
-        if held > room:
-            state.numbers[FAILED] = f
-            return OVERFLOW
-    return FINE
+    code: Ints, state: Ints, classes: Ints, f: int, slot: int, place: int, at: int
+) -> bool:
+    """Count the words that wait in a FIFO as one is taken; False if there are too many."""
+    fifo = code[FIFO_AT] + 9 * f
+    word, maker = slot // code[fifo + EACH], code[fifo + FILLER]
+    age = classes[state[code[CLASS] + place], code[POINTERS] + code[fifo + POINTER]]
+    act = state[code[ACTS] + place * code[ACTORS] + maker] - 1 - age
+    made = code[fifo + MADE_FIRST] + word * code[fifo + MADE_EACH]
+    arrival = state[slot_at(code, state, act, task_of(code, maker, COLUMN) + made)]
+    arrival += code[fifo + WAY]
+    takes, count, size = code[TAKE] + f * code[ROOM], code[COUNT] + 3 * f, code[ROOM]
+    n = state[count]
+    state[takes + n % size] = at
+    state[count] = n + 1
+    # Whoever was taken before this word came makes room for it.
+    while state[takes + state[count + 1] % size] < arrival:
+        state[count + 1] += 1
+    held = n - state[count + 1] + 1
+    state[count + 2] = max(state[count + 2], held)
+    if held > code[fifo + HOLDS]:
+        state[code[NUMBER] + FAILED] = f
+        return False
+    return True
 
 
 @numba.njit(cache=True)
-def run_unit(code: Code, state: State, classes: Ints, unit: int, epochs: int) -> int:
+def acting(code: Ints, state: Ints, classes: Ints, epoch: int, item: int) -> int:
+    """Where the tile stands on which an item of a body acts in an epoch; -1 if it does not."""
+    tile = epoch - code[item + 1]
+    if tile < state[code[NUMBER] + BASE] or tile >= state[code[NUMBER] + ENTERED]:
+        return -1
+    place = tile % code[FLIGHT]
+    return place if classes[state[code[CLASS] + place], code[item]] else -1
+
+
+@numba.njit(cache=True)
+def run_unit(code: Ints, state: Ints, classes: Ints, unit: int, epochs: int) -> int:
     """Issue what a unit can issue in epochs before `epochs`: how many micro-ops, or -status."""
-    cursor = state.cursors[unit]
-    issued = 0
-    size = state.classes.shape[0]
-    while cursor[EPOCH] < epochs:
-        if cursor[ENTRY] >= code.lengths[unit]:
-            cursor[EPOCH] += 1
-            cursor[ENTRY] = cursor[STEP] = cursor[ITEM] = 0
+    cursor = code[CURSOR] + 5 * unit
+    count, entries = 0, code[code[LENGTH_AT] + 2 * unit]
+    table = code[ENTRY_AT] + 2 * code[code[LENGTH_AT] + 2 * unit + 1]
+    while state[cursor + EPOCH] < epochs:
+        if state[cursor + ENTRY] >= entries:
+            state[cursor + EPOCH] += 1
+            state[cursor + ENTRY] = state[cursor + STEP] = state[cursor + ITEM] = 0
             continue
-        first = code.entries[unit, cursor[ENTRY], 0]
-        count = code.entries[unit, cursor[ENTRY], 1]
+        entry = table + 2 * state[cursor + ENTRY]
+        first, items = code[ITEM_AT] + 2 * code[entry], code[entry + 1]
         # The longest of the tasks that take turns in this epoch.
         most = 0
-        for i in range(first, first + count):
-            tile = cursor[EPOCH] - code.items[i, ITEM_LAG]
-            task = code.items[i, ITEM_TASK]
-            if state.numbers[BASE] <= tile < state.numbers[ENTERED]:
-                if classes[state.classes[tile % size], task]:
-                    most = max(most, code.tasks[task, SLOTS])
-        while cursor[STEP] < most:
-            while cursor[ITEM] < count:
-                i = first + cursor[ITEM]
-                tile = cursor[EPOCH] - code.items[i, ITEM_LAG]
-                task = code.items[i, ITEM_TASK]
-                if (
-                    state.numbers[BASE] <= tile < state.numbers[ENTERED]
-                    and cursor[STEP] < code.tasks[task, SLOTS]
-                    and classes[state.classes[tile % size], task]
-                ):
-                    status = issue(code, state, classes, unit, task, cursor[STEP], tile % size)
-                    if status == STUCK:
-                        return issued
+        for i in range(items):
+            if acting(code, state, classes, state[cursor + EPOCH], first + 2 * i) >= 0:
+                most = max(most, task_of(code, code[first + 2 * i], SLOTS))
+        while state[cursor + STEP] < most:
+            while state[cursor + ITEM] < items:
+                item = first + 2 * state[cursor + ITEM]
+                place = acting(code, state, classes, state[cursor + EPOCH], item)
+                task, step = code[item], state[cursor + STEP]
+                if place >= 0 and step < task_of(code, task, SLOTS):
+                    status = issue(code, state, classes, unit, task, step, place)
                     if status != FINE:
-                        return -status
-                    issued += 1
-                cursor[ITEM] += 1
-            cursor[ITEM] = 0
-            cursor[STEP] += 1
-        cursor[ENTRY] += 1
-        cursor[STEP] = cursor[ITEM] = 0
-    return issued
-
-
-@numba.njit(cache=True)
-def run_moves(code: Code, state: State, classes: Ints, epochs: int) -> int:
-    """Move what can be moved in epochs before `epochs`; how many granules."""
-    numbers = state.numbers
-    size, moves = state.classes.shape[0], code.moves.shape[0]
-    count = 0
-    while numbers[MOVE_EPOCH] < epochs:
-        if numbers[MOVE_NEXT] >= moves:
-            numbers[MOVE_EPOCH] += 1
-            numbers[MOVE_NEXT] = 0
-            continue
-        m = numbers[MOVE_NEXT]
-        tile = numbers[MOVE_EPOCH] - code.moves[m, MOVE_LAG]
-        if numbers[BASE] <= tile < numbers[ENTERED]:
-            place = tile % size
-            ticks = classes[state.classes[place], code.ticks + m]
-            if ticks:
-                last = 0
-                if code.moves[m, IS_STORE]:
-                    task = code.moves[m, STORED_TASK]
-                    act = state.long[place, task] - 1
-                    if act >= state.over[task]:
-                        return count
-                    last = state.last[task, act % state.last.shape[1]] + code.tasks[task, SKEW]
-                    numbers[FREE] = max(numbers[FREE] + ticks, TICKS * last)
-                    over = -(-numbers[FREE] // TICKS)
-                    numbers[STORED] = max(numbers[STORED], over)
-                else:
-                    for w in range(code.frees.shape[0]):
-                        if code.frees[w, 0] != m:
-                            continue
-                        age = classes[state.classes[place], code.reuses + code.frees[w, 1]]
-                        if age == NONE:
-                            continue
-                        reader = code.frees[w, 2]
-                        act = state.long[place, reader] - 1 - age
-                        if act >= state.over[reader]:
-                            return count
-                        last = max(last, state.last[reader, act % state.last.shape[1]])
-                    numbers[FREE] = max(numbers[FREE], TICKS * last) + ticks
-                    over = -(-numbers[FREE] // TICKS) + code.latency
-                state.moved[m, state.moves_done[m] % state.moved.shape[1]] = over
-                state.moves_done[m] += 1
-                count += 1
-        numbers[MOVE_NEXT] = m + 1
+                        return count if status == STUCK else -status
+                    count += 1
+                state[cursor + ITEM] += 1
+            state[cursor + ITEM] = 0
+            state[cursor + STEP] += 1
+        state[cursor + ENTRY] += 1
+        state[cursor + STEP] = 0
     return count
 
 
 @numba.njit(cache=True)
-def advance(code: Code, state: State, classes: Ints, epochs: int) -> int:
+def last_slot(code: Ints, state: Ints, task: int, act: int) -> int:
+    """The last slot of an act, from the longer ring; -1 if it is not over."""
+    if act >= state[code[OVER] + task]:
+        return -1
+    return state[code[LAST_SLOT] + task * code[LONG_RING] + (act & (code[LONG_RING] - 1))]
+
+
+@numba.njit(cache=True)
+def move(code: Ints, state: Ints, classes: Ints, m: int, place: int) -> bool:
+    """Move one granule; False if it is not known yet when."""
+    row, long = code[MOVE_AT] + 4 * m, code[LONG] + place * code[ACTORS]
+    free, number = code[NUMBER] + FREE, state[code[CLASS] + place]
+    ticks = classes[number, code[CLASS_TICKS] + m]
+    if code[row + IS_STORE]:
+        task = code[row + STORED_TASK]
+        last = last_slot(code, state, task, state[long + task] - 1)
+        if last < 0:
+            return False
+        state[free] = max(state[free] + ticks, TICKS * (last + task_of(code, task, SKEW)))
+        over = -(-state[free] // TICKS)
+        state[code[NUMBER] + STORED] = max(state[code[NUMBER] + STORED], over)
+    else:
+        read = 0
+        for k in range(code[FREES]):
+            wait = code[FREE_AT] + 3 * k
+            age = classes[number, code[REUSES] + code[wait + 1]]
+            if code[wait] == m and age != NONE:
+                last = last_slot(code, state, code[wait + 2], state[long + code[wait + 2]] - 1 - age)
+                if last < 0:
+                    return False
+                read = max(read, last)
+        state[free] = max(state[free], TICKS * read) + ticks
+        over = -(-state[free] // TICKS) + code[LATENCY]
+    done, ring = code[DONE] + m, code[MOVE_RING]
+    state[code[MOVED] + m * ring + (state[done] & (ring - 1))] = over
+    state[done] += 1
+    return True
+
+
+@numba.njit(cache=True)
+def run_moves(code: Ints, state: Ints, classes: Ints, epochs: int) -> int:
+    """Move what can be moved in epochs before `epochs`; how many granules."""
+    number, count = code[NUMBER], 0
+    while state[number + MOVE_EPOCH] < epochs:
+        m = state[number + MOVE_NEXT]
+        if m >= code[MOVES]:
+            state[number + MOVE_EPOCH] += 1
+            state[number + MOVE_NEXT] = 0
+            continue
+        tile = state[number + MOVE_EPOCH] - code[code[MOVE_AT] + 4 * m + MOVE_LAG]
+        if state[number + BASE] <= tile < state[number + ENTERED]:
+            place = tile % code[FLIGHT]
+            if classes[state[code[CLASS] + place], code[TASKS] + m]:
+                if not move(code, state, classes, m, place):
+                    return count
+                count += 1
+        state[number + MOVE_NEXT] = m + 1
+    return count
+
+
+@numba.njit(cache=True)
+def advance(code: Ints, state: Ints, classes: Ints, epochs: int) -> int:
     """Go on until everybody has come to `epochs` or waits for what is not known yet."""
     going = True
     while going:
         going = run_moves(code, state, classes, epochs) > 0
-        for unit in range(state.cursors.shape[0]):
+        for unit in range(code[UNITS]):
             issued = run_unit(code, state, classes, unit, epochs)
             if issued < 0:
                 return -issued
             going = going or issued > 0
-    for unit in range(state.cursors.shape[0]):
-        if state.cursors[unit, EPOCH] < epochs - code.lag - 2:
+    for unit in range(code[UNITS]):
+        if state[code[CURSOR] + 5 * unit + EPOCH] < epochs - code[LAG] - 2:
             return STUCK
     return FINE
 
 
 @numba.njit(cache=True)
-def flush(code: Code, state: State, classes: Ints) -> int:
+def flush(code: Ints, state: Ints, classes: Ints) -> int:
     """Let the pipeline run empty; what comes next waits for its last result."""
-    numbers = state.numbers
-    epochs = numbers[ENTERED] + code.lag
+    number = code[NUMBER]
+    epochs = state[number + ENTERED] + code[LAG]
     status = advance(code, state, classes, epochs)
     if status != FINE:
         return status
-    if run_moves(code, state, classes, epochs) or numbers[MOVE_EPOCH] < epochs:
+    if state[number + MOVE_EPOCH] < epochs:
         return STUCK
-    for unit in range(state.cursors.shape[0]):
-        if state.cursors[unit, EPOCH] < epochs:
+    for unit in range(code[UNITS]):
+        cursor = code[CURSOR] + 5 * unit
+        if state[cursor + EPOCH] < epochs:
             return STUCK
-        state.cursors[unit, EPOCH] = numbers[ENTERED]
-        state.cursors[unit, ENTRY] = 0
-    numbers[MOVE_EPOCH], numbers[MOVE_NEXT] = numbers[ENTERED], 0
-    numbers[BASE] = numbers[ENTERED]
-    numbers[BARRIER] = numbers[LAST] + 1
+        state[cursor + EPOCH], state[cursor + ENTRY] = state[number + ENTERED], 0
+    state[number + MOVE_EPOCH], state[number + MOVE_NEXT] = state[number + ENTERED], 0
+    state[number + BASE] = state[number + ENTERED]
+    state[number + BARRIER] = state[number + LAST] + 1
     return FINE

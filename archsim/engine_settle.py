@@ -9,211 +9,230 @@ from __future__ import annotations
 
 import numba
 
+from archsim import engine_kernel as kernel
 from archsim.engine_kernel import (
+    ACTORS,
     BARRIER,
     BASE,
+    BUSY,
+    CAUSES,
+    CLASS,
     CLOCK,
+    CURSOR,
+    DONE,
     ENTERED,
     EPOCH,
+    FIFOS,
     FINE,
+    FLIGHT,
     FREE,
+    IDLE,
     LAST,
+    LAST_SLOT,
+    LONG,
+    LONG_RING,
     MOVE_EPOCH,
     MOVE_NEXT,
+    MOVE_RING,
+    MOVED,
+    MOVES,
+    NOW,
+    NOW_LONG,
+    NUMBER,
+    OVER,
+    REFILL,
+    RING,
+    ROOM,
+    SLACK,
+    SLOT,
     STORED,
+    TAKE,
+    TASKS,
     TICKS,
-    Code,
+    UNITS,
+    WIDTH,
     Ints,
-    State,
-    advance,
-    enter,
 )
 
 # How two states compare: not alike; alike, and nothing was moved in between; alike with moves.
 DIFFERENT, STILL, MOVING = range(3)
+# As deep as the ring goes.
+WHOLE = 1 << 60
 
 
 @numba.njit(cache=True)
-def copy(source: State, target: State) -> None:
-    """Write one state over another."""
-    target.at[:] = source.at
-    target.issued[:] = source.issued
-    target.last[:] = source.last
-    target.over[:] = source.over
-    target.classes[:] = source.classes
-    target.now[:] = source.now
-    target.now_long[:] = source.now_long
-    target.moved[:] = source.moved
-    target.moves_done[:] = source.moves_done
-    target.cursors[:] = source.cursors
-    target.numbers[:] = source.numbers
-    target.idle[:] = source.idle
-    target.busy[:] = source.busy
-
-
-@numba.njit(cache=True)
-def oldest_clock(state: State) -> int:
+def oldest_clock(code: Ints, state: Ints) -> int:
     """The clock of the unit that is furthest behind."""
-    clock = state.cursors[0, CLOCK]
-    for unit in range(1, state.cursors.shape[0]):
-        clock = min(clock, state.cursors[unit, CLOCK])
+    clock = state[code[CURSOR] + CLOCK]
+    for unit in range(1, code[UNITS]):
+        clock = min(clock, state[code[CURSOR] + 5 * unit + CLOCK])
     return clock
 
 
 @numba.njit(cache=True)
-def alike(code: Code, a: State, b: State, deep: int) -> int:
-    """Compare an earlier state with a later one, `deep` acts back in the ring of last slots."""
-    shift = b.cursors[0, CLOCK] - a.cursors[0, CLOCK]
-    for unit in range(a.cursors.shape[0]):
-        if b.cursors[unit, CLOCK] - a.cursors[unit, CLOCK] != shift:
-            return DIFFERENT
-        if b.cursors[unit, EPOCH] - b.numbers[ENTERED] != a.cursors[unit, EPOCH] - a.numbers[ENTERED]:
-            return DIFFERENT
+def same_place(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
+    """True if cursors and what is in flight agree."""
+    x, y = code[NUMBER], code[NUMBER]
+    entered, later = a[x + ENTERED], b[y + ENTERED]
+    for unit in range(code[UNITS]):
+        cursor = code[CURSOR] + 5 * unit
+        if b[cursor + CLOCK] - a[cursor + CLOCK] != shift:
+            return False
+        if b[cursor + EPOCH] - later != a[cursor + EPOCH] - entered:
+            return False
         for column in range(EPOCH + 1, CLOCK):
-            if a.cursors[unit, column] != b.cursors[unit, column]:
-                return DIFFERENT
-    x, y = a.numbers, b.numbers
-    if y[LAST] - x[LAST] != shift or y[MOVE_NEXT] != x[MOVE_NEXT]:
-        return DIFFERENT
-    if y[MOVE_EPOCH] - y[ENTERED] != x[MOVE_EPOCH] - x[ENTERED]:
-        return DIFFERENT
-    early, late = oldest_clock(a), oldest_clock(b)
-    if (x[BARRIER] > early or y[BARRIER] > late) and y[BARRIER] - x[BARRIER] != shift:
-        return DIFFERENT
-    size = a.classes.shape[0]
-    if min(y[ENTERED] - y[BASE], size) != min(x[ENTERED] - x[BASE], size):
-        return DIFFERENT
-    for k in range(1, size + 1):
-        if (x[ENTERED] < k) != (y[ENTERED] < k):
-            return DIFFERENT
-        if x[ENTERED] >= k and a.classes[(x[ENTERED] - k) % size] != b.classes[(y[ENTERED] - k) % size]:
-            return DIFFERENT
-    return alike_acts(code, a, b, shift, deep)
-
-
-@numba.njit(cache=True)
-def alike_acts(code: Code, a: State, b: State, shift: int, deep: int) -> int:
-    """The rings of two states."""
-    early, late = oldest_clock(a), oldest_clock(b)
-    tasks = code.tasks.shape[0]
-    for t in range(tasks):
-        if a.now_long[t] - a.over[t] != b.now_long[t] - b.over[t]:
-            return DIFFERENT
-        first = code.tasks[t, 2]
-        for k in range(1, code.ring + 1):
-            if a.now[t] < k or b.now[t] < k:
-                if (a.now[t] < k) != (b.now[t] < k):
-                    return DIFFERENT
-                break
-            p, q = (a.now[t] - k) % code.ring, (b.now[t] - k) % code.ring
-            if a.issued[p, t] != b.issued[q, t]:
-                return DIFFERENT
-            for s in range(first, first + a.issued[p, t]):
-                if b.at[q, s] - a.at[p, s] != shift and (
-                    a.at[p, s] > early - code.slack or b.at[q, s] > late - code.slack
-                ):
-                    return DIFFERENT
-    moving = False
-    for m in range(code.moves.shape[0]):
-        if a.now[tasks + m] - a.moves_done[m] != b.now[tasks + m] - b.moves_done[m]:
-            return DIFFERENT
-        moving = moving or a.moves_done[m] != b.moves_done[m]
-    # What is moved while nothing moves stays where it is, and must have ceased to matter.
-    ring = a.moved.shape[1]
-    for m in range(code.moves.shape[0]):
-        for k in range(1, ring + 1):
-            if a.moves_done[m] < k or b.moves_done[m] < k:
-                if (a.moves_done[m] < k) != (b.moves_done[m] < k):
-                    return DIFFERENT
-                break
-            p, q = (a.moves_done[m] - k) % ring, (b.moves_done[m] - k) % ring
-            old = a.moved[m, p] <= early and b.moved[m, q] <= late
-            if not old and (not moving or b.moved[m, q] - a.moved[m, p] != shift):
-                return DIFFERENT
-    if not moving:
-        return STILL
-    if deep == 0:
-        return DIFFERENT
-    horizon = code.refill
-    free = a.numbers[FREE] <= TICKS * (early - horizon) and b.numbers[FREE] <= TICKS * (late - horizon)
-    if not free and b.numbers[FREE] - a.numbers[FREE] != TICKS * shift:
-        return DIFFERENT
-    if b.numbers[STORED] not in (a.numbers[STORED], a.numbers[STORED] + shift):
-        return DIFFERENT
-    return MOVING if alike_last(code, a, b, shift, deep, early - horizon, late - horizon) else DIFFERENT
-
-
-@numba.njit(cache=True)
-def alike_last(
-    code: Code, a: State, b: State, shift: int, deep: int, early: int, late: int
-) -> bool:
-    """The rings of last slots, which fetches wait for."""
-    ring = a.last.shape[1]
-    for t in range(code.tasks.shape[0]):
-        for k in range(1, min(ring, deep) + 1):
-            if a.over[t] < k or b.over[t] < k:
-                if (a.over[t] < k) != (b.over[t] < k):
-                    return False
-                break
-            p, q = a.last[t, (a.over[t] - k) % ring], b.last[t, (b.over[t] - k) % ring]
-            if q - p != shift and (p > early or q > late):
+            if a[cursor + column] != b[cursor + column]:
                 return False
+    if b[y + LAST] - a[x + LAST] != shift or b[y + MOVE_NEXT] != a[x + MOVE_NEXT]:
+        return False
+    if b[y + MOVE_EPOCH] - later != a[x + MOVE_EPOCH] - entered:
+        return False
+    early, late = oldest_clock(code, a), oldest_clock(code, b)
+    if (a[x + BARRIER] > early or b[y + BARRIER] > late) and b[y + BARRIER] - a[
+        x + BARRIER
+    ] != shift:
+        return False
+    size = code[FLIGHT]
+    if min(later - b[y + BASE], size) != min(entered - a[x + BASE], size):
+        return False
+    for k in range(1, size + 1):
+        if entered < k or later < k:
+            return entered == later
+        if a[code[CLASS] + (entered - k) % size] != b[code[CLASS] + (later - k) % size]:
+            return False
     return True
 
 
 @numba.njit(cache=True)
-def skip(code: Code, a: State, b: State, times: int, how: int) -> None:
-    """Make the later of two alike states the one after so many more repetitions."""
-    shift = b.cursors[0, CLOCK] - a.cursors[0, CLOCK]
-    more = times * shift
-    b.at[:] += more
-    b.last[:] += more
-    b.takes[:] += more
-    b.cursors[:, CLOCK] += more
-    b.numbers[LAST] += more
-    if how == MOVING:
-        b.moved[:] += more
-        b.numbers[FREE] += TICKS * more
-        if b.numbers[STORED] != a.numbers[STORED]:
-            b.numbers[STORED] += more
-    for unit in range(b.idle.shape[0]):
-        for cause in range(b.idle.shape[1]):
-            b.idle[unit, cause] += times * (b.idle[unit, cause] - a.idle[unit, cause])
-    for t in range(b.busy.shape[0]):
-        b.busy[t] += times * (b.busy[t] - a.busy[t])
+def same_acts(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
+    """True if the rings of slots agree."""
+    early = oldest_clock(code, a) - code[SLACK]
+    late = oldest_clock(code, b) - code[SLACK]
+    for t in range(code[TASKS]):
+        behind = a[code[NOW_LONG] + t] - a[code[OVER] + t]
+        if behind != b[code[NOW_LONG] + t] - b[code[OVER] + t]:
+            return False
+        column = kernel.task_of(code, t, kernel.COLUMN)
+        for k in range(1, code[RING] + 1):
+            p, q = a[code[NOW] + t] - k, b[code[NOW] + t] - k
+            if p < 0 or q < 0:
+                if p != q:
+                    return False
+                break
+            issued = a[kernel.issued_at(code, p, t)]
+            if issued != b[kernel.issued_at(code, q, t)]:
+                return False
+            first = kernel.slot_at(code, a, p, column)
+            second = kernel.slot_at(code, b, q, column)
+            for s in range(issued):
+                then, now = a[first + s], b[second + s]
+                if now - then != shift and (then > early or now > late):
+                    return False
+    return True
 
 
 @numba.njit(cache=True)
-def fill(code: Code, a: State, b: State, times: int) -> None:
+def alike(code: Ints, a: Ints, b: Ints, deep: int) -> int:
+    """Compare an earlier state with a later one, `deep` acts back in the ring of last slots."""
+    shift = b[code[CURSOR] + CLOCK] - a[code[CURSOR] + CLOCK]
+    if not same_place(code, a, b, shift) or not same_acts(code, a, b, shift):
+        return DIFFERENT
+    moving = False
+    for m in range(code[MOVES]):
+        then, now = a[code[DONE] + m], b[code[DONE] + m]
+        if a[code[NOW] + code[TASKS] + m] - then != b[code[NOW] + code[TASKS] + m] - now:
+            return DIFFERENT
+        moving = moving or then != now
+    if moving and deep == 0:
+        return DIFFERENT
+    # What was moved before must have ceased to matter if nothing moves; it stays where it is.
+    early, late, ring = oldest_clock(code, a), oldest_clock(code, b), code[MOVE_RING]
+    for m in range(code[MOVES]):
+        for k in range(1, ring + 1):
+            p, q = a[code[DONE] + m] - k, b[code[DONE] + m] - k
+            if p < 0 or q < 0:
+                if p != q:
+                    return DIFFERENT
+                break
+            place = code[MOVED] + m * ring
+            then, now = a[place + (p & (ring - 1))], b[place + (q & (ring - 1))]
+            if (then > early or now > late) and (not moving or now - then != shift):
+                return DIFFERENT
+    if not moving:
+        return STILL
+    early, late = early - code[REFILL], late - code[REFILL]
+    then, now = a[code[NUMBER] + FREE], b[code[NUMBER] + FREE]
+    if now - then != TICKS * shift and (then > TICKS * early or now > TICKS * late):
+        return DIFFERENT
+    stored = b[code[NUMBER] + STORED] - a[code[NUMBER] + STORED]
+    if stored not in (0, shift):
+        return DIFFERENT
+    ring = code[LONG_RING]
+    for t in range(code[TASKS]):
+        place = code[LAST_SLOT] + t * ring
+        for k in range(1, min(ring, deep) + 1):
+            p, q = a[code[OVER] + t] - k, b[code[OVER] + t] - k
+            if p < 0 or q < 0:
+                if p != q:
+                    return DIFFERENT
+                break
+            then, now = a[place + (p & (ring - 1))], b[place + (q & (ring - 1))]
+            if now - then != shift and (then > early or now > late):
+                return DIFFERENT
+    return MOVING
+
+
+@numba.njit(cache=True)
+def skip(code: Ints, a: Ints, b: Ints, times: int, how: int) -> None:
+    """Make the later of two alike states the one after so many more repetitions."""
+    more = times * (b[code[CURSOR] + CLOCK] - a[code[CURSOR] + CLOCK])
+    b[code[SLOT] : code[SLOT] + code[RING] * code[WIDTH]] += more
+    b[code[LAST_SLOT] : code[LAST_SLOT] + code[TASKS] * code[LONG_RING]] += more
+    b[code[TAKE] : code[TAKE] + code[FIFOS] * code[ROOM]] += more
+    for unit in range(code[UNITS]):
+        b[code[CURSOR] + 5 * unit + CLOCK] += more
+    number = code[NUMBER]
+    b[number + LAST] += more
+    if how == MOVING:
+        b[code[MOVED] : code[MOVED] + code[MOVES] * code[MOVE_RING]] += more
+        b[number + FREE] += TICKS * more
+        if b[number + STORED] != a[number + STORED]:
+            b[number + STORED] += more
+    for n in range(code[IDLE], code[IDLE] + code[UNITS] * code[CAUSES]):
+        b[n] += times * (b[n] - a[n])
+    for n in range(code[BUSY], code[BUSY] + code[TASKS]):
+        b[n] += times * (b[n] - a[n])
+
+
+@numba.njit(cache=True)
+def fill(code: Ints, a: Ints, b: Ints, times: int) -> None:
     """Write the last slots of skipped tiles, which are part of a row; `skip` comes behind it."""
-    shift = b.cursors[0, CLOCK] - a.cursors[0, CLOCK]
-    ring = b.last.shape[1]
-    for t in range(code.tasks.shape[0]):
-        each = b.now_long[t] - a.now_long[t]
-        acts = times * each
-        # `skip` moves everything by as much as has been skipped: what was there must stay.
-        b.last[t, :] -= times * shift
-        for k in range(acts):
-            act = b.over[t] + k
-            b.last[t, act % ring] = b.last[t, (act - each) % ring] + shift
-        b.over[t] += acts
-        b.now_long[t] += acts
-        b.long[:, t] += acts
-    for m in range(code.moves.shape[0]):
-        each = b.now_long[code.tasks.shape[0] + m] - a.now_long[code.tasks.shape[0] + m]
-        b.now_long[code.tasks.shape[0] + m] += times * each
-        b.long[:, code.tasks.shape[0] + m] += times * each
+    shift = b[code[CURSOR] + CLOCK] - a[code[CURSOR] + CLOCK]
+    ring = code[LONG_RING]
+    for actor in range(code[ACTORS]):
+        each = b[code[NOW_LONG] + actor] - a[code[NOW_LONG] + actor]
+        b[code[NOW_LONG] + actor] += times * each
+        for tile in range(code[FLIGHT]):
+            b[code[LONG] + tile * code[ACTORS] + actor] += times * each
+        if actor < code[TASKS]:
+            place = code[LAST_SLOT] + actor * ring
+            # `skip` moves everything by as much as has been skipped: what was there must stay.
+            b[place : place + ring] -= times * shift
+            for act in range(b[code[OVER] + actor], b[code[OVER] + actor] + times * each):
+                before = b[place + ((act - each) & (ring - 1))]
+                b[place + (act & (ring - 1))] = before + shift
+            b[code[OVER] + actor] += times * each
 
 
 @numba.njit(cache=True)
 def run_tiles(
-    code: Code, state: State, snapshot: State, classes: Ints, number: int, count: int, deep: int
+    code: Ints, state: Ints, snapshot: Ints, classes: Ints, number: int, count: int, deep: int
 ) -> int:
     """Run a stretch of tiles of one class; `deep` as in `alike`, negative: look at every tile."""
     done, length, power = 0, 0, 0
     while done < count:
-        enter(code, state, classes, number)
-        status = advance(code, state, classes, state.numbers[ENTERED])
+        kernel.enter(code, state, classes, number)
+        status = kernel.advance(code, state, classes, state[code[NUMBER] + ENTERED])
         if status != FINE:
             return status
         done += 1
@@ -223,8 +242,8 @@ def run_tiles(
         length += 1
         if power:
             how = alike(code, snapshot, state, deep)
-            times = (count - done) // length
             if how != DIFFERENT:
+                times = (count - done) // length
                 if times:
                     done += times * length
                     fill(code, snapshot, state, times)
@@ -232,6 +251,6 @@ def run_tiles(
                 deep = -1
                 continue
         if length >= power:
-            copy(state, snapshot)
+            snapshot[:] = state
             power, length = max(1, 2 * power), 0
     return FINE

@@ -175,8 +175,9 @@ class Run:
                 yield Rule(cause[operand.source], maker.name, operand, at, delay)
         is_last = number == len(task.steps) - 1
         is_first = not word or task.kind not in ("accumulate", "load")
-        if is_last and is_first and task.goes != "landing" and task.tensor in self.registers:
-            # A register is written again only after everybody has read its old value.
+        register = self.registers.get(task.tensor)
+        if is_last and is_first and register is not None and register.unit == task.unit:
+            # It is written again only after everybody has read its old value.
             for reader, operand in self.readers.get(task.tensor, []):
                 for at in self._reads_in(reader, operand, task, word):
                     yield Rule("reuse", reader.name, operand, at, 1)
