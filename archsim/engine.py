@@ -242,4 +242,6 @@ def failure(program: Program, failed: FailedError) -> ArchError:
         hint = f"let its reader come earlier in its order, or give {key} more entries"
         return ArchError(Problem(at, what, hint=hint))
     hint = "shorter ranks show in detail who waits for whom"
-    return ArchError(Problem(Source(program.name), "deadlock: the units wait for each other", hint=hint))
+    return ArchError(
+        Problem(Source(program.name), "deadlock: the units wait for each other", hint=hint)
+    )

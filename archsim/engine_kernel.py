@@ -29,22 +29,33 @@ FINE, STUCK, TOO_OLD, OVERFLOW = range(4)
     TASKS, UNITS, MOVES, ACTORS, FIFOS, FREES, CAUSES, MOST_ENTRIES, WIDTH,
     RING, FLIGHT, LONG_RING, MOVE_RING, ROOM,
     NEAR, LAG, SLACK, REFILL, LATENCY,
-    POINTERS, REUSES, CLASS_TICKS,
-    TASK_AT, FIRST_AT, WAIT_AT, FINISH_AT, LENGTH_AT, ENTRY_AT, ITEM_AT, MOVE_AT, FREE_AT, FIFO_AT,
+    POINTERS, REUSES, CLASS_TICKS, BOUND_SIZE,
+    TASK_AT, STEP_AT, WAIT_AT, LENGTH_AT, ENTRY_AT, ITEM_AT, MOVE_AT, FREE_AT, FIFO_AT,
     SLOT, ISSUED, LAST_SLOT, OVER, CLASS, ACTS, LONG, NOW, NOW_LONG, MOVED, DONE, CURSOR, NUMBER,
-    TAKE, COUNT, IDLE, BUSY, SIZE,
-) = range(50)  # fmt: skip
-HEAD = 50
-# A task: unit, slots, first column in the ring of slots, cycles from its last slot to its end.
-UNIT, SLOTS, COLUMN, SKEW = range(4)
-# A wait: its kind; the pointer, reuse or move; the task or move waited for, slot, delay, cause.
+    TAKE, COUNT, IDLE, BUSY, BOUND, SIZE,
+) = range(51)  # fmt: skip
+HEAD = 51
+# A task: unit, slots, first column in the ring of slots, cycles from its last slot to its end, slots
+# of a word, its first step and wait, how many waits, the first FIFO that it takes from, how many.
+UNIT, SLOTS, COLUMN, SKEW, EACH, STEPS, WAITS, COUNT_WAITS, TAKES_FROM, COUNT_TAKES = range(10)
+TASK = 10
+# A slot of a word: first wait and the one after the last, cycles from its issue to its result in the
+# last PE or lane.
+FIRST_WAIT, LAST_WAIT, FINISH = range(3)
+# A wait of a slot of a word: its kind; the pointer, reuse or move; the task or move waited for; the
+# slot there for word 0 and from word to word; delay, cause; the first and the last word it concerns.
 OWN, POINTED, REUSED, FETCHED, ROOMY = range(5)
-KIND, WHICH, MAKER, TARGET, DELAY, CAUSE = range(6)
+KIND, WHICH, MAKER, TARGET, STRIDE, DELAY, CAUSE, LOW, HIGH = range(9)
+WAIT = 9
+# A wait that is bound to the acts of a tile: where the slot for word 0 stands in the state (-1:
+# nothing to wait for), and where it stands how many slots are known (-1: it is known).
+ADDRESS, KNOWN = range(2)
 # A move: is it a store, lag, entries, the task that makes what is stored.
 IS_STORE, MOVE_LAG, ENTRIES, STORED_TASK = range(4)
-# A FIFO: the task that takes, its slots of a word and the one that takes, room, the maker, slots from
-# there to here, the maker's slots of a word and the first that makes, the taker's pointer.
-TAKER, EACH, OFFSET, HOLDS, FILLER, WAY, MADE_EACH, MADE_FIRST, POINTER = range(9)
+# A FIFO: the slot of a word that takes, room, the maker, slots from there to here, the maker's slots
+# of a word and the first that makes, the taker's pointer.
+OFFSET, HOLDS, FILLER, WAY, MADE_EACH, MADE_FIRST, POINTER = range(7)
+FIFO = 7
 # Cursor of a unit.
 EPOCH, ENTRY, STEP, ITEM, CLOCK = range(5)
 # Tiles entered, the first of them since the pipeline was last empty, epoch and move of the channel,
@@ -56,7 +67,7 @@ ENTERED, BASE, MOVE_EPOCH, MOVE_NEXT, FREE, LAST, STORED, BARRIER, FAILED = rang
 @numba.njit(cache=True)
 def task_of(code: Ints, task: int, field: int) -> int:
     """A field of a task."""
-    return code[code[TASK_AT] + 4 * task + field]
+    return code[code[TASK_AT] + TASK * task + field]
 
 
 @numba.njit(cache=True)
@@ -91,66 +102,102 @@ def enter(code: Ints, state: Ints, classes: Ints, number: int) -> None:
 
 
 @numba.njit(cache=True)
-def known(code: Ints, state: Ints, kind: int, maker: int, target: int, act: int) -> int:
-    """Slot in which an act did something, or cycle in which a move was over; -1 if not yet."""
-    if kind == FETCHED:
-        if act >= state[code[DONE] + maker]:
-            return -1
-        return state[code[MOVED] + maker * code[MOVE_RING] + (act & (code[MOVE_RING] - 1))]
-    if act >= state[code[NOW] + maker] or target >= state[issued_at(code, act, maker)]:
-        return -1
-    return state[slot_at(code, state, act, task_of(code, maker, COLUMN) + target)]
+def bind(
+    code: Ints, state: Ints, classes: Ints, task: int, place: int, clock: int, bound: int
+) -> int:
+    """Find the acts that a task waits for in a tile; FINE, STUCK or TOO_OLD.
+
+    `bound` is where the result goes: where the task's own slots stand, its act in the longer ring,
+    then ADDRESS and KNOWN of each wait, and the same for the word that it takes from a FIFO.
+    """
+    actors, ring = code[ACTORS], code[RING] - 1
+    acts, number = code[ACTS] + place * actors, state[code[CLASS] + place]
+    own = state[acts + task] - 1
+    state[bound] = slot_at(code, state, own, task_of(code, task, COLUMN))
+    state[bound + 1] = state[code[LONG] + place * actors + task] - 1
+    for n in range(task_of(code, task, COUNT_WAITS)):
+        wait = code[WAIT_AT] + WAIT * (task_of(code, task, WAITS) + n)
+        entry = bound + 2 + 2 * n
+        kind, which, maker = code[wait + KIND], code[wait + WHICH], code[wait + MAKER]
+        state[entry + ADDRESS] = -1
+        if kind == OWN:
+            state[entry + ADDRESS] = state[bound] + code[wait + TARGET]
+            state[entry + KNOWN] = -1
+            continue
+        if kind == ROOMY:
+            # Room for what this tile stores, if it does.
+            act = state[acts + code[TASKS] + which] - 1
+            act -= code[code[MOVE_AT] + 4 * which + ENTRIES]
+            if not classes[number, code[TASKS] + which] or act < 0:
+                continue
+        else:
+            age = classes[number, (code[REUSES] if kind == REUSED else code[POINTERS]) + which]
+            if age == NONE:
+                continue
+            actor = code[TASKS] + maker if kind == FETCHED else maker
+            act = state[acts + actor] - 1 - (code[NEAR] + 1 if age == FAR else age)
+        if kind in (FETCHED, ROOMY):
+            if act >= state[code[DONE] + maker]:
+                return TOO_OLD if kind == FETCHED and age == FAR else STUCK
+            address = code[MOVED] + maker * code[MOVE_RING] + (act & (code[MOVE_RING] - 1))
+            if kind == FETCHED and age == FAR:
+                if state[address] > clock + 1:
+                    return TOO_OLD
+                continue
+            state[entry + ADDRESS], state[entry + KNOWN] = address, -1
+            continue
+        if act >= state[code[NOW] + maker]:
+            return STUCK
+        address = slot_at(code, state, act, task_of(code, maker, COLUMN))
+        if age == FAR:
+            # Everybody issues in order: what was older than this is over if this is.
+            slots = task_of(code, maker, SLOTS)
+            is_over = state[issued_at(code, act, maker)] == slots
+            if not is_over or state[address + slots - 1] + code[wait + DELAY] > clock + 1:
+                return TOO_OLD
+            continue
+        if kind == REUSED and maker == task and act == own:
+            # It reads the old value while it writes the new one, but for words further on.
+            if code[wait + TARGET] >= 0 and not reads_ahead(code, task, wait):
+                continue
+        state[entry + ADDRESS] = address + code[wait + TARGET]
+        state[entry + KNOWN] = issued_at(code, act & ring, maker)
+    for n in range(task_of(code, task, COUNT_TAKES)):
+        fifo = code[FIFO_AT] + FIFO * (task_of(code, task, TAKES_FROM) + n)
+        age = classes[number, code[POINTERS] + code[fifo + POINTER]]
+        act = state[acts + code[fifo + FILLER]] - 1 - age
+        column = task_of(code, code[fifo + FILLER], COLUMN) + code[fifo + MADE_FIRST]
+        entry = bound + 2 + 2 * task_of(code, task, COUNT_WAITS) + n
+        state[entry] = slot_at(code, state, act, column)
+    return FINE
 
 
 @numba.njit(cache=True)
-def ready(
-    code: Ints, state: Ints, classes: Ints, wait: int, task: int, slot: int, place: int, clock: int
-) -> int:
-    """Slot from which a wait lets a micro-op go; -1 if not known yet, -2 if it can't be told."""
-    kind, which, maker = code[wait + KIND], code[wait + WHICH], code[wait + MAKER]
-    target, delay = code[wait + TARGET], code[wait + DELAY]
-    actors = code[ACTORS]
-    acts = code[ACTS] + place * actors
-    if kind == OWN:
-        own = state[acts + task] - 1
-        return state[slot_at(code, state, own, task_of(code, task, COLUMN) + target)] + delay
-    number = state[code[CLASS] + place]
-    if kind == ROOMY:
-        actor = code[TASKS] + which
-        # Room for what this tile stores, if it does.
-        act = state[acts + actor] - 1 - code[code[MOVE_AT] + 4 * which + ENTRIES]
-        if not classes[number, actor] or act < 0:
-            return 0
-        over = known(code, state, FETCHED, which, 0, act)
-        return over if over < 0 else over + delay
-    age = classes[number, (code[REUSES] if kind == REUSED else code[POINTERS]) + which]
-    if age == NONE:
-        return 0
-    actor = code[TASKS] + maker if kind == FETCHED else maker
-    if age == FAR:
-        # Everybody issues in order: what was older than this is over if this is.
-        old = known(code, state, kind, maker, target, state[acts + actor] - 2 - code[NEAR])
-        return 0 if 0 <= old and old + delay <= clock + 1 else -2
-    if kind == REUSED and maker == task and age == 0 and target >= slot:
-        return 0  # It reads the old value while it writes the new one.
-    found = known(code, state, kind, maker, target, state[acts + actor] - 1 - age)
-    return found if found < 0 else found + delay
+def reads_ahead(code: Ints, task: int, wait: int) -> bool:
+    """True if a task reads a register, which it writes itself, in an earlier slot than it writes."""
+    each = task_of(code, task, EACH)
+    return code[wait + STRIDE] == each and code[wait + TARGET] < each - 1
 
 
 @numba.njit(cache=True)
-def issue(
-    code: Ints, state: Ints, classes: Ints, unit: int, task: int, slot: int, place: int
-) -> int:
-    """Issue one micro-op if everything that it waits for is known; FINE, STUCK or a failure."""
+def issue(code: Ints, state: Ints, unit: int, task: int, slot: int, bound: int) -> int:
+    """Issue one micro-op if everything that it waits for is known; FINE, STUCK or OVERFLOW."""
     cursor = code[CURSOR] + 5 * unit + CLOCK
     clock = state[cursor]
     at, cause = clock + 1, -1
-    column = task_of(code, task, COLUMN) + slot
-    for w in range(code[code[FIRST_AT] + column], code[code[FIRST_AT] + column + 1]):
-        wait = code[WAIT_AT] + 6 * w
-        found = ready(code, state, classes, wait, task, slot, place, clock)
-        if found < 0:
-            return STUCK if found == -1 else TOO_OLD
+    row = code[TASK_AT] + TASK * task
+    word, part = slot // code[row + EACH], slot % code[row + EACH]
+    step = code[STEP_AT] + 3 * (code[row + STEPS] + part)
+    for n in range(code[step + FIRST_WAIT], code[step + LAST_WAIT]):
+        entry = bound + 2 + 2 * n
+        address = state[entry + ADDRESS]
+        wait = code[WAIT_AT] + WAIT * (code[row + WAITS] + n)
+        if address < 0 or word < code[wait + LOW] or word > code[wait + HIGH]:
+            continue
+        ahead = word * code[wait + STRIDE]
+        if state[entry + KNOWN] >= 0 and code[wait + TARGET] + ahead >= state[state[entry + KNOWN]]:
+            return STUCK
+        found = state[address + ahead] + code[wait + DELAY]
         why = code[wait + CAUSE]
         if found > at or (cause >= 0 and found == at and why < cause):
             at, cause = found, why
@@ -159,48 +206,42 @@ def issue(
         at, cause = barrier, code[CAUSES] - 1
     if at > clock + 1:
         state[code[IDLE] + unit * code[CAUSES] + cause] += at - clock - 1
-    act = state[code[ACTS] + place * code[ACTORS] + task] - 1
-    state[slot_at(code, state, act, column)] = at
-    state[issued_at(code, act, task)] = slot + 1
+    state[state[bound] + slot] = at
+    own = issued_at(code, (state[bound] - code[SLOT]) // code[WIDTH], task)
+    state[own] = slot + 1
     state[cursor] = at
     state[code[BUSY] + task] += 1
     last = code[NUMBER] + LAST
-    state[last] = max(state[last], at + code[code[FINISH_AT] + column])
-    if slot == task_of(code, task, SLOTS) - 1:
-        long = state[code[LONG] + place * code[ACTORS] + task] - 1
-        ring = code[LONG_RING]
+    state[last] = max(state[last], at + code[step + FINISH])
+    if slot == code[row + SLOTS] - 1:
+        long, ring = state[bound + 1], code[LONG_RING]
         state[code[LAST_SLOT] + task * ring + (long & (ring - 1))] = at
         state[code[OVER] + task] = long + 1
-    for f in range(code[FIFOS]):
-        fifo = code[FIFO_AT] + 9 * f
-        if code[fifo + TAKER] == task and slot % code[fifo + EACH] == code[fifo + OFFSET]:
-            if not take(code, state, classes, f, slot, place, at):
+    for n in range(code[row + COUNT_TAKES]):
+        f = code[row + TAKES_FROM] + n
+        fifo = code[FIFO_AT] + FIFO * f
+        if part == code[fifo + OFFSET]:
+            made = state[bound + 2 + 2 * code[row + COUNT_WAITS] + n]
+            if not take(code, state, f, made + word * code[fifo + MADE_EACH], at):
                 return OVERFLOW
     return FINE
 
 
 @numba.njit(cache=True)
-def take(
-    code: Ints, state: Ints, classes: Ints, f: int, slot: int, place: int, at: int
-) -> bool:
+def take(code: Ints, state: Ints, f: int, made: int, at: int) -> bool:
     """Count the words that wait in a FIFO as one is taken; False if there are too many."""
-    fifo = code[FIFO_AT] + 9 * f
-    word, maker = slot // code[fifo + EACH], code[fifo + FILLER]
-    age = classes[state[code[CLASS] + place], code[POINTERS] + code[fifo + POINTER]]
-    act = state[code[ACTS] + place * code[ACTORS] + maker] - 1 - age
-    made = code[fifo + MADE_FIRST] + word * code[fifo + MADE_EACH]
-    arrival = state[slot_at(code, state, act, task_of(code, maker, COLUMN) + made)]
-    arrival += code[fifo + WAY]
+    fifo = code[FIFO_AT] + FIFO * f
+    arrival = state[made] + code[fifo + WAY]
     takes, count, size = code[TAKE] + f * code[ROOM], code[COUNT] + 3 * f, code[ROOM]
-    n = state[count]
+    n, first = state[count], state[count + 1]
     state[takes + n % size] = at
     state[count] = n + 1
     # Whoever was taken before this word came makes room for it.
-    while state[takes + state[count + 1] % size] < arrival:
-        state[count + 1] += 1
-    held = n - state[count + 1] + 1
-    state[count + 2] = max(state[count + 2], held)
-    if held > code[fifo + HOLDS]:
+    while state[takes + first % size] < arrival:
+        first += 1
+    state[count + 1] = first
+    state[count + 2] = max(state[count + 2], n - first + 1)
+    if n - first + 1 > code[fifo + HOLDS]:
         state[code[NUMBER] + FAILED] = f
         return False
     return True
@@ -240,7 +281,13 @@ def run_unit(code: Ints, state: Ints, classes: Ints, unit: int, epochs: int) -> 
                 place = acting(code, state, classes, state[cursor + EPOCH], item)
                 task, step = code[item], state[cursor + STEP]
                 if place >= 0 and step < task_of(code, task, SLOTS):
-                    status = issue(code, state, classes, unit, task, step, place)
+                    bound = code[BOUND] + code[BOUND_SIZE] * task
+                    status = FINE
+                    if step == 0:
+                        clock = state[cursor + CLOCK]
+                        status = bind(code, state, classes, task, place, clock, bound)
+                    if status == FINE:
+                        status = issue(code, state, unit, task, step, bound)
                     if status != FINE:
                         return count if status == STUCK else -status
                     count += 1
@@ -280,7 +327,9 @@ def move(code: Ints, state: Ints, classes: Ints, m: int, place: int) -> bool:
             wait = code[FREE_AT] + 3 * k
             age = classes[number, code[REUSES] + code[wait + 1]]
             if code[wait] == m and age != NONE:
-                last = last_slot(code, state, code[wait + 2], state[long + code[wait + 2]] - 1 - age)
+                last = last_slot(
+                    code, state, code[wait + 2], state[long + code[wait + 2]] - 1 - age
+                )
                 if last < 0:
                     return False
                 read = max(read, last)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import accumulate
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from archsim import engine_kernel as kernel
 from archsim.granules import latency_of
 from archsim.program import Program, Task
-from archsim.slots import Run
+from archsim.slots import Rule, Run
 from archsim.tile_tables import Tables
 from archsim.timeline import CAUSES
 
@@ -31,18 +33,22 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
     index = {actor.name: n for n, actor in enumerate(tables.actors)}
     units = {body.unit: u for u, body in enumerate(program.bodies)}
     columns = [0, *accumulate(program.slots(task) for task in program.tasks)]
-    tasks = [
-        (units[task.unit], program.slots(task), columns[n], run.made(task, 0))
-        for n, task in enumerate(program.tasks)
-    ]
-    waits: list[tuple[int, ...]] = []
-    first, finish = [0], []
-    for task in program.tasks:
-        for slot in range(program.slots(task)):
-            waits += _waits(run, tables, index, task, slot)
-            first.append(len(waits))
-            _, step, _ = program.locate(task, slot)
-            finish.append(run.finish_of(task, task.steps[step], 0))
+    fifos, takes_from = _fifos(run, tables, index)
+    tasks, steps, waits = [], [], []
+    for n, task in enumerate(program.tasks):
+        each, first_step, first_wait = program.slots_of_word(task), len(steps), len(waits)
+        for part in range(each):
+            first = len(waits) - first_wait
+            waits += _waits(run, tables, index, task, part)
+            _, step, _ = program.locate(task, part)
+            finish = run.finish_of(task, task.steps[step], 0)
+            steps.append((first, len(waits) - first_wait, finish))
+        tasks.append(
+            (
+                units[task.unit], program.slots(task), columns[n], run.made(task, 0), each,
+                first_step, first_wait, len(waits) - first_wait, *takes_from.get(task.name, (0, 0)),
+            )
+        )  # fmt: skip
     items, entries, lengths = [], [], []
     for body in program.bodies:
         lengths.append((len(body.entries), len(entries)))
@@ -63,7 +69,6 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
         for u, reuse in enumerate(tables.reuses)
         if reuse.writer >= len(tasks)
     ]
-    fifos = _fifos(run, tables, index)
     pointers = len(tables.actors)
     reuses = pointers + len(tables.pointers)
     ticks = reuses + len(tables.reuses)
@@ -84,9 +89,9 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
         ring, flight, 1 << (exact + flight + ring).bit_length(),
         1 << (near + flight + stored).bit_length(), 2 + max((f[kernel.HOLDS] for f in fifos), default=0),
         near, tables.lag, longest + 2, held // kernel.TICKS + latency + longest + 2, latency,
-        pointers, reuses, ticks,
+        pointers, reuses, ticks, 2 + max(2 * t[kernel.COUNT_WAITS] + t[kernel.COUNT_TAKES] for t in tasks),
     )  # fmt: skip
-    parts = (tasks, first, waits, finish, lengths, entries, items, moves, frees, fifos)
+    parts = (tasks, steps, waits, lengths, entries, items, moves, frees, fifos)
     arrays = [np.array(part, np.int64).ravel() for part in parts]
     places = [kernel.HEAD, *accumulate((len(a) for a in arrays), initial=kernel.HEAD)][1:]
     head[kernel.TASK_AT : kernel.SLOT] = places[: len(arrays)]
@@ -105,59 +110,90 @@ def _sizes(head: Ints) -> list[int]:
         flight, flight * actors, flight * actors, actors, actors,
         moves * int(head[kernel.MOVE_RING]), moves, 5 * units, 9,
         fifos * int(head[kernel.ROOM]), 3 * fifos, units * causes, tasks,
+        tasks * int(head[kernel.BOUND_SIZE]),
     ]  # fmt: skip
 
 
 def _waits(
-    run: Run, tables: Tables, index: dict[str, int], task: Task, slot: int
+    run: Run, tables: Tables, index: dict[str, int], task: Task, part: int
 ) -> list[tuple[int, ...]]:
-    """The waits of one micro-op: those of `Run.waits`, whatever the tile."""
+    """The waits of one slot of a word, with how they go on from word to word: `Run.rules`."""
+    program = tables.program
+    each, words = program.slots_of_word(task), program.word_count(task)
+    # Whatever holds for the second word holds for all that follow, one word further on.
+    by_word = [_slots(run.rules(task, word * each + part)) for word in range(min(words, 3))]
     found = []
-    for rule in run.rules(task, slot):
-        cause = CAUSES.index(rule.cause)
-        if rule.operand is None:
-            found.append((kernel.OWN, 0, index[task.name], rule.slot, rule.delay, cause))
-        elif rule.cause == "reuse":
-            u = tables.reuse_of[task.name, rule.task, rule.operand]
-            found.append((kernel.REUSED, u, index[rule.task], rule.slot, rule.delay, cause))
-        else:
-            p = tables.pointer_of[task.name, rule.operand]
-            found.append((kernel.POINTED, p, index[rule.task], rule.slot, rule.delay, cause))
-    if not slot:
-        for m, move in enumerate(tables.program.moves):
-            if move.kind == "fetch" and task.name in move.tasks:
-                p = tables.pointer_of[task.name, move.name]
-                found.append((kernel.FETCHED, p, m, 0, 0, CAUSES.index("memory")))
-            if move.kind == "store" and move.gate == task.name:
-                found.append((kernel.ROOMY, m, m, 0, 1, CAUSES.index("store")))
+    for rule in dict.fromkeys(key for known in by_word for key in known):
+        at = [known.get(rule) for known in by_word]
+        first = 0 if at[0] is not None else 1
+        slots = [slot for slot in at if slot is not None]
+        stride = slots[1] - slots[0] if len(slots) > 1 else 0
+        last = words - 1 if len(slots) > 1 or len(at) == 1 + first else first
+        found.append(
+            _wait(tables, index, task, rule[0], slots[0] - first * stride, stride, (first, last))
+        )
+    for m, move in enumerate(program.moves if not part else ()):
+        if move.kind == "fetch" and task.name in move.tasks:
+            p = tables.pointer_of[task.name, move.name]
+            found.append((kernel.FETCHED, p, m, 0, 0, 0, CAUSES.index("memory"), 0, 0))
+        if move.kind == "store" and move.gate == task.name:
+            found.append((kernel.ROOMY, m, m, 0, 0, 1, CAUSES.index("store"), 0, 0))
     return found
 
 
-def _fifos(run: Run, tables: Tables, index: dict[str, int]) -> list[tuple[int, ...]]:
-    """Who takes words out of FIFOs, and when they arrive there."""
+def _slots(rules: Iterator[Rule]) -> dict[tuple[Rule, int], int]:
+    """Slots of rules, by the rules without them; those that look the same are counted."""
+    found: dict[tuple[Rule, int], int] = {}
+    for rule in rules:
+        key, count = replace(rule, slot=0), 0
+        while (key, count) in found:
+            count += 1
+        found[key, count] = rule.slot
+    return found
+
+
+def _wait(
+    tables: Tables,
+    index: dict[str, int],
+    task: Task,
+    rule: Rule,
+    slot: int,
+    stride: int,
+    words: tuple[int, int],
+) -> tuple[int, ...]:
+    kind, which = kernel.OWN, 0
+    if rule.cause == "reuse" and rule.operand is not None:
+        kind, which = kernel.REUSED, tables.reuse_of[task.name, rule.task, rule.operand]
+    elif rule.operand is not None:
+        kind, which = kernel.POINTED, tables.pointer_of[task.name, rule.operand]
+    cause = CAUSES.index(rule.cause)
+    return (kind, which, index[rule.task], slot, stride, rule.delay, cause, *words)
+
+
+def _fifos(
+    run: Run, tables: Tables, index: dict[str, int]
+) -> tuple[list[tuple[int, ...]], dict[str, tuple[int, int]]]:
+    """FIFOs, and for each task the first that it takes from and how many."""
     program = tables.program
-    rows = []
+    rows: list[tuple[int, ...]] = []
+    takers: dict[str, tuple[int, int]] = {}
     for task in program.tasks:
         for number, step in enumerate(task.steps):
             for operand in step.operands:
                 if operand.source in ("landing", "returned"):
                     maker = program.source(task, operand)
                     offset = sum(program.cost(task, s)[0] for s in task.steps[:number])
-                    made = [run.made_in(maker, task, word) for word in (0, 1)]
-                    several = program.word_count(task) > 1
+                    words = min(2, program.word_count(task))
+                    made = [run.made_in(maker, task, word) for word in range(words)]
                     is_back = operand.source == "returned"
                     room = program.return_entries if is_back else program.landing_entries
+                    first, count = takers.get(task.name, (len(rows), 0))
+                    takers[task.name] = first, count + 1
                     rows.append(
                         (
-                            index[task.name],
-                            program.slots_of_word(task),
-                            offset,
-                            room,
-                            index[maker.name],
-                            run.way(maker, operand),
-                            made[1] - made[0] if several else 0,
-                            made[0],
+                            offset, room, index[maker.name], run.way(maker, operand),
+                            made[-1] - made[0], made[0],
                             tables.pointer_of[task.name, operand],
                         )
-                    )
-    return rows
+                    )  # fmt: skip
+    return rows, takers
