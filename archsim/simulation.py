@@ -38,11 +38,17 @@ def simulate(program: Program, level: str = "tile") -> Timeline:
         raise ArchError(Problem(Source("level"), f"unknown level '{level}'", hint=hint))
     if level == "tile":
         return slots.simulate(program)
-    from archsim.pe import simulate_pe
+    from archsim.wave import simulate_waves
 
-    check_registers(program)
     inputs = random_inputs(program)
-    run = simulate_pe(program, inputs)
+    try:
+        run = simulate_waves(program, inputs)
+    except ArchError:
+        # A register that is overwritten too early is the better explanation of any failure.
+        check_registers(program)
+        raise
+    if run.is_mixed:
+        check_registers(program)
     ranks = {rank for tensor in program.cascade.tensors for rank in tensor.ranks if rank}
     whole = {program.cascade.whole_of(rank) for rank in ranks}
     if prod(program.sizes[rank] for rank in whole) <= CHECKED_POINTS:

@@ -20,7 +20,8 @@ from archsim.errors import ArchError
 from archsim.pe import CAUSES, FAILURES
 from archsim.pe_operators import EXACT
 from archsim.program import Program
-from archsim.timeline import Fact, Timeline
+from archsim.timeline import Fact, Timeline, count
+from archsim.wave_memory import DURATION, channel_of
 from archsim.wave_tables import Ints, Tables
 from archsim.wave_units import REGISTERS, Fifo, Unit
 from einsum_cascade.errors import Problem, Source
@@ -40,7 +41,9 @@ class WaveRun:
     is_mixed: bool
 
 
-def simulate_waves(program: Program, inputs: Mapping[str, Any], numbers: str = "float64") -> WaveRun:
+def simulate_waves(
+    program: Program, inputs: Mapping[str, Any], numbers: str = "float64"
+) -> WaveRun:
     """Execute a Program with values.
 
     Args:
@@ -53,7 +56,8 @@ def simulate_waves(program: Program, inputs: Mapping[str, Any], numbers: str = "
         CascadeError: an input is missing or has another shape.
     """
     tables = Tables(program, inputs, numbers)
-    code, (tiles, _) = tables.code(), tables.tiles
+    channel, fetched, stored, moved = channel_of(program)
+    code, (tiles, _) = tables.code(fetched, stored), tables.tiles
     rows, cols = program.shape
     latency = program.architecture.latency
     delays = code.templates[:, [wave.LATENCY, wave.LOOP]]
@@ -93,9 +97,12 @@ def simulate_waves(program: Program, inputs: Mapping[str, Any], numbers: str = "
         lane_exp,
         _fifo(len(tables.queues["landing"]), program.landing_entries + way, cols, word),
         _fifo(len(tables.queues["returned"]), program.return_entries + way, cols, word),
+        channel,
         wave.start(orders[array].entries),
         wave.start(orders[lanes].entries),
         executed,
+        np.full(len(program.tasks), -1),
+        np.zeros((2, 3), np.int64),
     )
     if status != pe_kernel.FINE:
         raise ArchError(Problem(Source(program.name), f"{FAILURES[status]} (cycle {cycles})"))
@@ -110,7 +117,8 @@ def simulate_waves(program: Program, inputs: Mapping[str, Any], numbers: str = "
         extents = shape(program, target)
         outputs[name] = output[first : first + int(np.prod(extents))].reshape(extents)
     counts = {task.name: int(n) for task, n in zip(program.tasks, executed, strict=True)}
-    timeline = Timeline(program, tuple(facts), int(cycles), ())
+    totals = count(program, tuple(facts), moved, int(channel.moves[:, DURATION].sum()))
+    timeline = Timeline(program, tuple(facts), int(cycles), (), totals)
     return WaveRun(timeline, outputs, counts, bool(is_mixed))
 
 

@@ -21,15 +21,19 @@ from archsim.pe_kernel import (
     FINE,
     LANDING,
     LANE,
+    MEMORY,
     NEVER,
     NOT_VALID,
     OVERFLOW,
     REGISTER,
     RETURNED,
-    TO_COLUMN,
+    STORE,
     TO_REGISTER,
 )
+from archsim.wave_memory import IS_STORE, MOVED, Channel, move
 from archsim.wave_order import (
+    ENDS,
+    FETCHED,
     FIELDS,
     GOES,
     INDEX_A,
@@ -39,9 +43,9 @@ from archsim.wave_order import (
     MASKED,
     ONLY_ROW,
     PARTIAL,
-    QUEUE,
     RUN,
     SOURCE_A,
+    STORED,
     TARGET,
     TASK,
     TILE,
@@ -49,7 +53,17 @@ from archsim.wave_order import (
     Order,
     fill,
 )
-from archsim.wave_units import ARRIVED, SENT, TAKEN, Fifo, Tiles, Unit, add_products, on_array, on_lanes
+from archsim.wave_units import (
+    ARRIVED,
+    SENT,
+    TAKEN,
+    Fifo,
+    Tiles,
+    Unit,
+    add_products,
+    on_array,
+    on_lanes,
+)
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -99,10 +113,10 @@ def arrive(counts: Ints, arrives: Ints, entries: int, t: int) -> bool:
 
 
 @numba.njit(cache=True)
-def lacking(ops: Ints, n: int, valid: Ints, loop: Ints, counts: Ints, run: int, t: int) -> int:
-    """What holds a micro-op back in cycle t, the first in order of the sources; 0 if nothing."""
-    if ops[n, RUN] > run:
-        return DRAIN
+def lacking(
+    ops: Ints, n: int, valid: Ints, loop: Ints, counts: Ints, over: Ints, run: int, t: int
+) -> int:
+    """What holds a micro-op back in cycle t, the first in order of causes; 0 if nothing does."""
     found = 0
     for k in range(SOURCE_A, SOURCE_A + 6, 2):
         source, index = ops[n, k], ops[n, k + 1]
@@ -116,7 +130,13 @@ def lacking(ops: Ints, n: int, valid: Ints, loop: Ints, counts: Ints, run: int, 
             absent = False
         if absent and (found == 0 or source < found):
             found = source
-    return found
+    if found:
+        return found
+    if ops[n, FETCHED] and over[ops[n, FETCHED] - 1] > t:
+        return MEMORY
+    if ops[n, STORED] and over[ops[n, STORED] - 1] >= t:
+        return STORE
+    return DRAIN if ops[n, RUN] > run else 0
 
 
 @numba.njit(cache=True)
@@ -193,8 +213,11 @@ def record(
 @numba.njit(cache=True)
 def longer(facts: Ints) -> Ints:
     """The same facts with room for as many more."""
-    more = np.zeros((2 * facts.shape[0], facts.shape[1]), np.int64)
-    more[: facts.shape[0]] = facts
+    rows, columns = facts.shape
+    more = np.zeros((2 * rows, columns), np.int64)
+    for i in range(rows):
+        for j in range(columns):
+            more[i, j] = facts[i, j]
     return more
 
 
@@ -203,12 +226,12 @@ def run_waves(
     machine: Machine, code: Code, tiles: Tiles, flows: Floats, memory: Any, output: Floats,
     order: Order, head: Head, unit: Unit, words: Any, left: Any, table: Any,
     lane_order: Order, lane_head: Head, lane_unit: Unit, lane_words: Any, lane_table: Any,
-    landing: Fifo, returned: Fifo, cursor: Ints, lane_cursor: Ints, executed: Ints,
+    landing: Fifo, returned: Fifo, channel: Channel, cursor: Ints, lane_cursor: Ints, executed: Ints, opened: Ints, operands: Ints,
 ) -> tuple[int, int, bool, Ints, Ints]:  # fmt: skip
     """Clock the head of the machine until everything is issued and nothing travels any more.
 
     The state (heads, words, FIFOs, cursors) is that of a start. `executed` [task] counts what PEs
-    and lanes that hold elements execute; tables of exp are None for float64, so that it is known
+    and lanes that hold elements execute, `opened` [task] is -1 and `operands` [2, 3] for use; tables of exp are None for float64, so that it is known
     while compiling.
 
     Returns: how it ended; the last cycle with a result (or that of the failure); if a register held
@@ -220,25 +243,30 @@ def run_waves(
     lane_rows, lane_of_tile = lane_head.rows, lane_head.tile
     lands, land_counts = landing.arrives, landing.counts
     returns, return_counts = returned.arrives, returned.counts
+    moves, awaited, over, issued, channel_state = channel
     held, heights, widths = tiles.held, code.heights, code.widths
     ops, lane_ops = np.zeros((WINDOW, FIELDS), np.int64), np.zeros((WINDOW, FIELDS), np.int64)
     constants, lane_constants = np.zeros((WINDOW, 3)), np.zeros((WINDOW, 3))
     facts, lane_facts = np.zeros((64, 7), np.int64), np.zeros((64, 7), np.int64)
-    opened = np.full(executed.shape[0], -1)
     # Micro-ops of the window, and the next one; no more than 0 of them means behind the last.
     ready = fill(order, code, cursor, ops, constants)
     lane_ready = fill(lane_order, code, lane_cursor, lane_ops, lane_constants)
-    n, m, count, lane_count = 0, 0, 0, 0
+    # Typed, since functions would be compiled once for literals and once more for numbers.
+    n, m, count, lane_count = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     across = words.shape[1] - 1
     rows, multiplier = unit.rows, unit.multiplier
     down = machine.hop * (rows - 1)
-    last, quiet, t, before, lane_before = 0, 0, 0, 0, 0
-    busy, run, waited, lane_waited, fails = 0, 0, 0, 0, NEVER
+    t, run, waited, lane_waited = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    last, quiet, before, lane_before, busy, fails = 0, 0, 0, 0, 0, NEVER
     is_mixed = False
     status = FINE
     while quiet <= machine.patience:
         t += 1
         quiet += 1
+        move(moves, awaited, over, issued, channel_state)
+        if channel_state[MOVED] > 0 and over[channel_state[MOVED] - 1] >= t:
+            # A move that is under way is over some time.
+            quiet = 0
         fits = arrive(land_counts, lands, machine.landing, t)
         if not (arrive(return_counts, returns, machine.returned, t) and fits):
             status, last = OVERFLOW, t
@@ -250,11 +278,11 @@ def run_waves(
             run += 1
         enters, lane_enters = False, False
         if ready > 0:
-            lack = lacking(ops, n, valid, loop, return_counts, run, t)
+            lack = lacking(ops, n, valid, loop, return_counts, over, run, t)
             enters = lack == 0
             waited = lack if lack else waited
         if lane_ready > 0:
-            lack = lacking(lane_ops, m, lane_valid, lane_loop, land_counts, run, t)
+            lack = lacking(lane_ops, m, lane_valid, lane_loop, land_counts, over, run, t)
             lane_enters = lack == 0
             lane_waited = lack if lack else lane_waited
         if enters:
@@ -275,11 +303,13 @@ def run_waves(
             if not is_done:
                 on_array(
                     ops, n, constants, flows[task], memory, heights[tile], widths[tile], words,
-                    left, unit, tiles, landing, returned, t + down + after, table,
+                    left, unit, tiles, landing, returned, t + down + after, operands, table,
                 )  # fmt: skip
             write(ops, n, valid, loop, late, rows_valid, of_tile, t)
             busy = max(busy, down + across + after)
             last = max(last, t + down + across + after - 1)
+            if ops[n, ENDS]:
+                issued[task, tile] = t
             n += 1
             if n == ready:
                 n, ready = 0, fill(order, code, cursor, ops, constants)
@@ -287,20 +317,20 @@ def run_waves(
             if lane_count == lane_facts.shape[0]:
                 lane_facts = longer(lane_facts)
             idle = t - lane_before - 1
-            lane_count = record(
-                lane_facts, lane_count, opened, lane_ops, m, t, lane_waited, idle
-            )
+            lane_count = record(lane_facts, lane_count, opened, lane_ops, m, t, lane_waited, idle)
             quiet, lane_before, after = 0, t, lane_ops[m, LATENCY]
             is_mixed = is_mixed or is_other(lane_ops, m, lane_of_tile)
             task, tile = lane_ops[m, TASK], lane_ops[m, TILE]
             executed[task] += held[lane_ops[m, MASKED], 1]
             on_lanes(
                 lane_ops, m, lane_constants, memory, widths[tile], lane_words, lane_unit, landing,
-                returned, t + after + machine.back, output, lane_table,
+                returned, t + after + machine.back, output, operands, lane_table,
             )  # fmt: skip
             write(lane_ops, m, lane_valid, lane_loop, lane_late, lane_rows, lane_of_tile, t)
             busy = max(busy, across + after)
             last = max(last, t + across + after - 1)
+            if lane_ops[m, ENDS]:
+                issued[task, tile] = t
             m += 1
             if m == lane_ready:
                 m = 0
@@ -308,6 +338,10 @@ def run_waves(
         if t >= fails:
             status, last = NOT_VALID, t
             break
+    if status == FINE:
+        for k in range(moves.shape[0]):
+            if moves[k, IS_STORE] and over[k] < NEVER:
+                last = max(last, over[k])
     if status == FINE and (ready > 0 or lane_ready > 0):
         status = DEADLOCK
     return status, last, is_mixed, facts[:count], lane_facts[:lane_count]

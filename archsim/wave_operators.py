@@ -145,22 +145,21 @@ def narrow_line(words: Lines, line: int) -> None:
 @numba.njit(cache=True)
 def prepare_line(words: Lines, line: int, multiplier: int) -> bool:
     """Round a line as a multiplier does first. Returns if it has neither infinities nor NaN."""
-    total = words[line, 0] * 0
-    for i in range(words.shape[1]):
-        word = words[line, i]
-        if multiplier == BF16:
-            word = nearest_bf16(word)
-        elif multiplier != EXACT:
-            word = flushed(word)
-        words[line, i] = word
-        total += word * 0
-    return bool(total == 0)
+    count = words.shape[1]
+    if multiplier == BF16:
+        for i in range(count):
+            words[line, i] = nearest_bf16(words[line, i])
+    elif multiplier != EXACT:
+        for i in range(count):
+            words[line, i] = flushed(words[line, i])
+    others = 0
+    for i in range(count):
+        others += words[line, i] - words[line, i] != 0
+    return others == 0
 
 
 @numba.njit(cache=True)
-def accumulate(
-    words: Lines, first: int, left: Lines, top: int, is_exact: bool
-) -> None:
+def accumulate(words: Lines, first: int, left: Lines, top: int, is_exact: bool) -> None:
     """A multiply-accumulate in every PE at once: line first + r gets left[0, r] * top line more.
 
     Factors are finite, and rounded for the multiplier already.

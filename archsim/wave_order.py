@@ -21,17 +21,18 @@ Bits = NDArray[np.bool_]
 
 # Columns of the table of templates, and of a micro-op. LEFT, TOP and GIVES name edges (-1: none), in
 # a micro-op addresses; RETURN counts FIFOs from 1; in a micro-op MASKED is the mask of its tile and
-# ONLY_ROW the row that a load or drain acts on (-1: all).
+# ONLY_ROW the row that a load or drain acts on (-1: all), FETCHED and STORED are moves that must be
+# over before, counted from 1 (0: none), and ENDS is 1 for the last micro-op of its task and tile.
 (
     FUNCTION, SOURCE_A, INDEX_A, SOURCE_B, INDEX_B, SOURCE_C, INDEX_C, GOES, TARGET, QUEUE,
     LATENCY, LOOP, MASK, ONLY_ROW, RETURN, PARTIAL, NARROW, LEFT, TOP, GIVES, MADE_A, MADE_B, MADE_C,
-    TASK, TILE, RUN, MASKED, LEFT_STEP, TOP_STEP, GIVES_STEP,
-) = range(30)  # fmt: skip
-FIELDS = 30
+    TASK, TILE, RUN, MASKED, LEFT_STEP, TOP_STEP, GIVES_STEP, FETCHED, STORED, ENDS,
+) = range(33)  # fmt: skip
+FIELDS = 33
 # Further columns of a template: tables of registers by tile (-1: the index stands as it is), words
 # that the index moves on by for each word of the task, and how many words the task has.
-TABLE_A, TABLE_B, TABLE_C, TABLE_TARGET, BY_A, BY_B, BY_C, BY_TARGET, WORDS = range(30, 39)
-TEMPLATE_FIELDS = 39
+TABLE_A, TABLE_B, TABLE_C, TABLE_TARGET, BY_A, BY_B, BY_C, BY_TARGET, WORDS = range(33, 42)
+TEMPLATE_FIELDS = 42
 # Columns of a cursor: where a unit stands in its body, and the tile on which each item of its entry
 # acts (-1: none).
 AT_RUN, AT_EPOCH, AT_ENTRY, AT_ITEM, AT_SLOT, MOST, FIRST_TILE = range(7)
@@ -77,6 +78,9 @@ class Code(NamedTuple):
     masks: Ints
     heights: Ints
     widths: Ints
+    # Moves that the first micro-op waits for, [task, tile].
+    fetched: Ints
+    stored: Ints
 
 
 @numba.njit(cache=True)
@@ -124,6 +128,7 @@ def fill(order: Order, code: Code, cursor: Ints, ops: Ints, constants: Floats) -
     templates, values, registers, made = code.templates, code.constants, code.registers, code.made
     base, offset, lies, step = code.base, code.offset, code.lies, code.step
     masks, heights = code.masks, code.heights
+    fetched, stored = code.fetched, code.stored
     count = 0
     while count < ops.shape[0]:
         if cursor[AT_SLOT] >= cursor[MOST]:
@@ -151,6 +156,10 @@ def fill(order: Order, code: Code, cursor: Ints, ops: Ints, constants: Floats) -
                     ops[count, edge + LEFT_STEP - LEFT] = step[number]
             ops[count, TASK], ops[count, TILE] = task, tile
             ops[count, MASKED], ops[count, RUN] = masks[tile], cursor[AT_RUN]
+            if cursor[AT_SLOT] == 0:
+                ops[count, FETCHED] = fetched[task, tile]
+                ops[count, STORED] = stored[task, tile]
+            ops[count, ENDS] = cursor[AT_SLOT] == slots[task] - 1
             count += 1
     return count
 

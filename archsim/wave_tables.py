@@ -116,18 +116,20 @@ class Tables:
 
     @cached_property
     def tiles(self) -> tuple[Tiles, Ints]:
-        """The masks that occur, and which each tile has.
-
-        Columns behind the end of a tile go on as if they held elements; nobody reads them.
-        """
-        rows, cols = self.program.shape
-        kinds, masks = np.unique(
-            np.stack([self.heights, self.widths], axis=1), axis=0, return_inverse=True
-        )
-        inside = np.arange(rows)[None, :, None] < kinds[:, 0, None, None]
-        inside = np.broadcast_to(inside, (len(kinds), rows, cols)).copy()
-        held = np.stack([kinds[:, 0] * kinds[:, 1], kinds[:, 1]], axis=1)
-        return Tiles(inside, ~inside.all(axis=2), held), masks.reshape(-1).astype(np.int64)
+        """The masks that occur, and which each tile has."""
+        program = self.program
+        numbers: dict[Any, int] = {}
+        kinds, masks = [], []
+        for tile in program.tiles:
+            key = tile.rows, tile.cols, tile.offsets
+            if key not in numbers:
+                numbers[key] = len(kinds)
+                kinds.append(program.space.mask(tile, program.shape))
+            masks.append(numbers[key])
+        inside = np.stack(kinds)
+        lanes = [tile.cols for tile in (program.tiles[masks.index(k)] for k in range(len(kinds)))]
+        held = np.stack([inside.sum(axis=(1, 2)), lanes], axis=1)
+        return Tiles(inside, ~inside.all(axis=2), held), np.array(masks, np.int64)
 
     def order(self, body: Body) -> wave.Order:
         """What a unit issues in which order."""
@@ -151,8 +153,8 @@ class Tables:
             acts,
         )
 
-    def code(self) -> wave.Code:
-        """All templates and what they refer to."""
+    def code(self, fetched: Ints, stored: Ints) -> wave.Code:
+        """All templates and what they refer to; `wave_memory` says what they wait for."""
         count = len(self.program.tiles)
         longest = max((len(offset) for _, offset, _, _ in self._edges), default=1)
         offset = np.zeros((len(self._edges), longest), np.int64)
@@ -172,6 +174,8 @@ class Tables:
             self.tiles[1],
             self.heights,
             self.widths,
+            fetched,
+            stored,
         )
 
     def _template(self, task: Task, number: int, part: int) -> None:
@@ -310,9 +314,7 @@ class Tables:
         """All variables of a task at 0."""
         return dict.fromkeys((*self._at, *task.words, self.program.rows, self.program.cols), 0)
 
-    def _address(
-        self, task: Task, access: Access, strides: Ints, across: str, origin: int
-    ) -> None:
+    def _address(self, task: Task, access: Access, strides: Ints, across: str, origin: int) -> None:
         """An access is affine: what tile, word and row or column add to its address."""
         program, zero = self.program, self._zero(task)
 

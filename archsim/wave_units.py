@@ -19,7 +19,6 @@ from archsim.pe_kernel import (
     CONSTANT,
     LANDING,
     LANE,
-    LEFT as FROM_LEFT,
     PASS,
     PLAIN,
     REGISTER,
@@ -27,6 +26,11 @@ from archsim.pe_kernel import (
     TO_COLUMN,
     TO_OUTPUT,
     TO_REGISTER,
+)
+from archsim.pe_kernel import (
+    LEFT as FROM_LEFT,
+)
+from archsim.pe_kernel import (
     TOP as FROM_TOP,
 )
 from archsim.pe_operators import COPY, EXACT, MAC
@@ -99,9 +103,7 @@ class Tiles(NamedTuple):
 
 
 @numba.njit(cache=True)
-def gather(
-    memory: Words, address: int, step: int, count: int, words: Words, line: int
-) -> None:
+def gather(memory: Words, address: int, step: int, count: int, words: Words, line: int) -> None:
     """The words of an edge; 0 behind the end, or everywhere if nothing arrives."""
     count = count if address >= 0 else 0
     for i in range(count):
@@ -147,21 +149,23 @@ def pop(fifo: Fifo, queue: int, words: Words, line: int) -> None:
 
 @numba.njit(cache=True)
 def combine(
-    ops: Ints, n: int, constants: Floats, words: Words, a: int, b: int, c: int, out: int,
-    unit: Unit, table: Any,
+    ops: Ints, n: int, constants: Floats, words: Words, operands: Ints, out: int, unit: Unit,
+    table: Any,
 ) -> None:  # fmt: skip
     """The operator of a micro-op on lines, in the numbers of the run."""
+    a, b, c = operands[0, 0], operands[0, 1], operands[0, 2]
     if table is None:
         exact_line(words, ops[n, FUNCTION], a, b, c, out)
     else:
+        is_constant = (
+            ops[n, SOURCE_A] == CONSTANT,
+            ops[n, SOURCE_B] == CONSTANT,
+            ops[n, SOURCE_C] == CONSTANT,
+        )
+        numbers = (constants[n, 0], constants[n, 1], constants[n, 2])
         hardware_line(
             words, ops[n, FUNCTION], a, b, c, out, unit.multiplier, unit.method, table,
-            (
-                ops[n, SOURCE_A] == CONSTANT,
-                ops[n, SOURCE_B] == CONSTANT,
-                ops[n, SOURCE_C] == CONSTANT,
-            ),
-            (constants[n, 0], constants[n, 1], constants[n, 2]),
+            is_constant, numbers,
         )  # fmt: skip
 
 
@@ -196,10 +200,10 @@ def add_products(
 def on_array(
     ops: Ints, n: int, constants: Floats, flow: float, memory: Words, height: int, width: int,
     words: Words, left: Words, unit: Unit, tiles: Tiles, landing: Fifo, returned: Fifo,
-    arrives: int, table: Any,
+    arrives: int, operands: Ints, table: Any,
 ) -> None:  # fmt: skip
     """Execute a micro-op in all PEs. `arrives`: when its result is in lane 0's FIFO."""
-    rows, cols = unit.rows, words.shape[1]
+    rows = unit.rows
     goes, only = ops[n, GOES], ops[n, ONLY_ROW]
     target = REGISTERS + ops[n, TARGET] * rows
     if ops[n, RETURN] > 0:
@@ -222,84 +226,73 @@ def on_array(
         if ops[n, INDEX_A] == ops[n, TARGET]:
             return
     gather(memory, ops[n, LEFT], ops[n, LEFT_STEP], height, left, 0)
-    a, step_a = operand(ops, n, constants, 0, words, rows)
-    b, step_b = operand(ops, n, constants, 1, words, rows)
-    c, step_c = operand(ops, n, constants, 2, words, rows)
+    for j in range(3):
+        find_operand(ops, n, constants, j, words, rows, operands)
     down, out = DOWN, RESULT
     for r in range(rows):
-        for j in range(3):
-            if ops[n, SOURCE_A + 2 * j] == FROM_LEFT:
-                spread(words, GIVEN + j, left[0, r])
         if goes & TO_COLUMN:
             # What comes down alternates between two lines.
             out = 2 * DOWN + 1 - down
-            a = down if is_down(ops, n, 0) else a
-            b = down if is_down(ops, n, 1) else b
-            c = down if is_down(ops, n, 2) else c
-        combine(ops, n, constants, words, a, b, c, out, unit, table)
+        for j in range(3):
+            source = ops[n, SOURCE_A + 2 * j]
+            if source == FROM_LEFT:
+                spread(words, operands[0, j], left[0, r])
+            elif source == FROM_TOP or source == RETURNED:
+                operands[0, j] = down
+        combine(ops, n, constants, words, operands, out, unit, table)
         if table is not None and ops[n, NARROW]:
             narrow_line(words, out)
         if ops[n, MASK] != PLAIN and tiles.ragged[ops[n, MASKED], r]:
-            for i in range(cols):
-                if not tiles.inside[ops[n, MASKED], r, i]:
-                    words[out, i] = words[down, i] if ops[n, MASK] == PASS else 0
+            hold_back(words, out, down, ops[n, MASK] == PASS, tiles.inside, ops[n, MASKED], r)
         if goes & TO_REGISTER:
             copy(words, out, target + r)
         if goes & TO_COLUMN:
             down = out
-        a, b, c = a + step_a, b + step_b, c + step_c
+        for j in range(3):
+            operands[0, j] += operands[1, j]
     if goes & TO_COLUMN:
         push(landing, ops[n, QUEUE], words, down, arrives)
 
 
 @numba.njit(cache=True)
-def is_down(ops: Ints, n: int, j: int) -> bool:
-    """True for an operand that comes down the column."""
-    return ops[n, SOURCE_A + 2 * j] in (FROM_TOP, RETURNED)
+def hold_back(
+    words: Words, out: int, down: int, passes: bool, inside: Bits, mask: int, row: int
+) -> None:
+    """Where PEs hold no elements, what came down instead of a result, or 0."""
+    for i in range(words.shape[1]):
+        if not inside[mask, row, i]:
+            words[out, i] = words[down, i] if passes else 0
 
 
 @numba.njit(cache=True)
-def operand(
-    ops: Ints, n: int, constants: Floats, j: int, words: Words, rows: int
-) -> tuple[int, int]:
+def find_operand(
+    ops: Ints, n: int, constants: Floats, j: int, words: Words, rows: int, operands: Ints
+) -> None:
     """The line of an operand in the top row of PEs, and lines from there to the next row."""
     source = ops[n, SOURCE_A + 2 * j]
-    if source in (REGISTER, ACCUMULATOR):
-        return REGISTERS + ops[n, INDEX_A + 2 * j] * rows, 1
-    if source in (FROM_TOP, RETURNED):
-        return DOWN, 0
-    spread(words, GIVEN + j, constants[n, j])
-    return GIVEN + j, 0
-
-
-@numba.njit(cache=True)
-def operand_lanes(
-    ops: Ints, n: int, constants: Floats, j: int, memory: Words, width: int, words: Words,
-    landing: Fifo,
-) -> int:  # fmt: skip
-    """The line of an operand in the lanes."""
-    source, index = ops[n, SOURCE_A + 2 * j], ops[n, INDEX_A + 2 * j]
-    if source == LANE:
-        return REGISTERS + index
-    if source == LANDING:
-        pop(landing, index, words, GIVEN + j)
-    elif source == FROM_TOP:
-        gather(memory, ops[n, TOP], ops[n, TOP_STEP], width, words, GIVEN + j)
-    else:
+    operands[0, j], operands[1, j] = GIVEN + j, 0
+    if source == REGISTER or source == ACCUMULATOR:
+        operands[0, j], operands[1, j] = REGISTERS + ops[n, INDEX_A + 2 * j] * rows, 1
+    elif source == CONSTANT:
         spread(words, GIVEN + j, constants[n, j])
-    return GIVEN + j
 
 
 @numba.njit(cache=True)
 def on_lanes(
     ops: Ints, n: int, constants: Floats, memory: Words, width: int, words: Words, unit: Unit,
-    landing: Fifo, returned: Fifo, arrives: int, output: Floats, table: Any,
+    landing: Fifo, returned: Fifo, arrives: int, output: Floats, operands: Ints, table: Any,
 ) -> None:  # fmt: skip
     """Execute a micro-op in all lanes. `arrives`: when its result is on top of column 0."""
-    a = operand_lanes(ops, n, constants, 0, memory, width, words, landing)
-    b = operand_lanes(ops, n, constants, 1, memory, width, words, landing)
-    c = operand_lanes(ops, n, constants, 2, memory, width, words, landing)
-    combine(ops, n, constants, words, a, b, c, RESULT, unit, table)
+    for j in range(3):
+        source, index = ops[n, SOURCE_A + 2 * j], ops[n, INDEX_A + 2 * j]
+        operands[0, j] = REGISTERS + index if source == LANE else GIVEN + j
+        if source == LANDING:
+            pop(landing, index, words, GIVEN + j)
+        elif source == FROM_TOP:
+            gather(memory, ops[n, TOP], ops[n, TOP_STEP], width, words, GIVEN + j)
+        elif source == CONSTANT:
+            spread(words, GIVEN + j, constants[n, j])
+    combine(ops, n, constants, words, operands, RESULT, unit, table)
     if ops[n, GOES] & TO_REGISTER:
         copy(words, RESULT, REGISTERS + ops[n, TARGET])
     if ops[n, GOES] & TO_OUTPUT and ops[n, GIVES] >= 0:
