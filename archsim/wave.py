@@ -28,6 +28,9 @@ from einsum_cascade.errors import Problem, Source
 from einsum_cascade.format_kernels import unit_table
 from einsum_cascade.formats import MULTIPLIERS
 
+# Micro-ops of the array times its PEs: more take many minutes.
+LIMIT = 2**40
+
 
 @dataclass(frozen=True)
 class WaveRun:
@@ -52,9 +55,10 @@ def simulate_waves(
         numbers: "float64", or "hardware" for the bits of the architecture's units.
 
     Raises:
-        ArchError: the units wait for each other, or a FIFO overflows.
+        ArchError: the units wait for each other, a FIFO overflows, or the run is too long.
         CascadeError: an input is missing or has another shape.
     """
+    _check_length(program)
     tables = Tables(program, inputs, numbers)
     channel, fetched, stored, moved = channel_of(program)
     code, (tiles, _) = tables.code(fetched, stored), tables.tiles
@@ -120,6 +124,16 @@ def simulate_waves(
     totals = count(program, tuple(facts), moved, int(channel.moves[:, DURATION].sum()))
     timeline = Timeline(program, tuple(facts), int(cycles), (), totals)
     return WaveRun(timeline, outputs, counts, bool(is_mixed))
+
+
+def _check_length(program: Program) -> None:
+    """Refuse what would take too long."""
+    in_array = [task for task in program.tasks if task.unit == program.array.name]
+    total = sum(program.slots(task) * len(program.acting[task.name]) for task in in_array)
+    if total * program.array.pes > LIMIT:
+        what = f"{total:,} micro-ops of {program.array.name} in {program.array.pes:,} PEs"
+        hint = "they take too long one by one: take shorter ranks, fewer heads or --level tile"
+        raise ArchError(Problem(Source(program.name), what, hint=hint))
 
 
 def _unit(program: Program, name: str, numbers: str, rows: int) -> tuple[Unit, Any]:

@@ -226,13 +226,14 @@ def run_waves(
     machine: Machine, code: Code, tiles: Tiles, flows: Floats, memory: Any, output: Floats,
     order: Order, head: Head, unit: Unit, words: Any, left: Any, table: Any,
     lane_order: Order, lane_head: Head, lane_unit: Unit, lane_words: Any, lane_table: Any,
-    landing: Fifo, returned: Fifo, channel: Channel, cursor: Ints, lane_cursor: Ints, executed: Ints, opened: Ints, operands: Ints,
+    landing: Fifo, returned: Fifo, channel: Channel, cursor: Ints, lane_cursor: Ints,
+    executed: Ints, opened: Ints, operands: Ints,
 ) -> tuple[int, int, bool, Ints, Ints]:  # fmt: skip
     """Clock the head of the machine until everything is issued and nothing travels any more.
 
-    The state (heads, words, FIFOs, cursors) is that of a start. `executed` [task] counts what PEs
-    and lanes that hold elements execute, `opened` [task] is -1 and `operands` [2, 3] for use; tables of exp are None for float64, so that it is known
-    while compiling.
+    The state (heads, words, FIFOs, channel, cursors) is that of a start. `executed` [task] counts
+    what PEs and lanes that hold elements execute; `opened` [task] is -1, and `operands` [2, 3] is
+    room to work in. Tables of exp are None for float64, so that it is known while compiling.
 
     Returns: how it ended; the last cycle with a result (or that of the failure); if a register held
     another tile's value when it was read; facts of the array and of the lanes.
@@ -252,12 +253,13 @@ def run_waves(
     ready = fill(order, code, cursor, ops, constants)
     lane_ready = fill(lane_order, code, lane_cursor, lane_ops, lane_constants)
     # Typed, since functions would be compiled once for literals and once more for numbers.
-    n, m, count, lane_count = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    none: Any = np.int64(0)
+    n, m, count, lane_count = none, none, none, none
     across = words.shape[1] - 1
     rows, multiplier = unit.rows, unit.multiplier
     down = machine.hop * (rows - 1)
-    t, run, waited, lane_waited = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-    last, quiet, before, lane_before, busy, fails = 0, 0, 0, 0, 0, NEVER
+    t, run, waited, lane_waited = none, none, none, none
+    last, quiet, before, lane_before, busy, fails = none, none, none, none, none, none + NEVER
     is_mixed = False
     status = FINE
     while quiet <= machine.patience:

@@ -119,14 +119,15 @@ class Tables:
         """The masks that occur, and which each tile has."""
         program = self.program
         numbers: dict[Any, int] = {}
-        kinds, masks = [], []
+        kinds: list[Any] = []
+        masks: list[int] = []
         for tile in program.tiles:
             key = tile.rows, tile.cols, tile.offsets
             if key not in numbers:
                 numbers[key] = len(kinds)
                 kinds.append(program.space.mask(tile, program.shape))
             masks.append(numbers[key])
-        inside = np.stack(kinds)
+        inside: Any = np.stack(kinds)
         lanes = [tile.cols for tile in (program.tiles[masks.index(k)] for k in range(len(kinds)))]
         held = np.stack([inside.sum(axis=(1, 2)), lanes], axis=1)
         return Tiles(inside, ~inside.all(axis=2), held), np.array(masks, np.int64)

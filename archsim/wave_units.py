@@ -180,7 +180,7 @@ def add_products(
     """
     a, b, c = ops[n, SOURCE_A], ops[n, SOURCE_B], ops[n, SOURCE_C]
     from_edges = (a == FROM_LEFT and b == FROM_TOP) or (a == FROM_TOP and b == FROM_LEFT)
-    sums = ops[n, FUNCTION] == MAC and (c == ACCUMULATOR or c == CONSTANT)
+    sums = ops[n, FUNCTION] == MAC and c in (ACCUMULATOR, CONSTANT)
     kept = ops[n, GOES] == TO_REGISTER and ops[n, MASK] == PLAIN and ops[n, NARROW] == 0
     if not (from_edges and sums and kept and ops[n, TOP] >= 0):
         return False
@@ -222,9 +222,10 @@ def on_array(
         if goes & TO_COLUMN:
             push(landing, ops[n, QUEUE], words, line, arrives)
         return
-    if goes == TO_REGISTER and ops[n, FUNCTION] == COPY and ops[n, SOURCE_A] == REGISTER:
-        if ops[n, INDEX_A] == ops[n, TARGET]:
-            return
+    stays = ops[n, SOURCE_A] == REGISTER and ops[n, INDEX_A] == ops[n, TARGET]
+    if stays and goes == TO_REGISTER and ops[n, FUNCTION] == COPY:
+        # A further slot of an operator that takes several.
+        return
     gather(memory, ops[n, LEFT], ops[n, LEFT_STEP], height, left, 0)
     for j in range(3):
         find_operand(ops, n, constants, j, words, rows, operands)
@@ -237,7 +238,7 @@ def on_array(
             source = ops[n, SOURCE_A + 2 * j]
             if source == FROM_LEFT:
                 spread(words, operands[0, j], left[0, r])
-            elif source == FROM_TOP or source == RETURNED:
+            elif source in (FROM_TOP, RETURNED):
                 operands[0, j] = down
         combine(ops, n, constants, words, operands, out, unit, table)
         if table is not None and ops[n, NARROW]:
@@ -271,7 +272,7 @@ def find_operand(
     """The line of an operand in the top row of PEs, and lines from there to the next row."""
     source = ops[n, SOURCE_A + 2 * j]
     operands[0, j], operands[1, j] = GIVEN + j, 0
-    if source == REGISTER or source == ACCUMULATOR:
+    if source in (REGISTER, ACCUMULATOR):
         operands[0, j], operands[1, j] = REGISTERS + ops[n, INDEX_A + 2 * j] * rows, 1
     elif source == CONSTANT:
         spread(words, GIVEN + j, constants[n, j])
