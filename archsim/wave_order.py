@@ -21,9 +21,9 @@ Bits = NDArray[np.bool_]
 
 # Columns of the table of templates, and of a micro-op. In a template LEFT, TOP and GIVES number
 # edges (-1: none), in a micro-op they are addresses. RETURN counts FIFOs from 1, MADE_A is the tile
-# whose value an operand is meant to be (-1: any), MASKED the mask of the tile, ONLY_ROW the row that
-# a load or drain acts on (-1: all), FETCHED and STORED are moves that must be over before, counted
-# from 1 (0: none), and ENDS is 1 for the last micro-op of its task and tile.
+# whose value an operand is meant to be (-1: any), MASKED the mask of the tile, ONLY_ROW the row of
+# a load or drain (-1: all), FETCHED and STORED are moves that must be over before, counted from 1
+# (0: none), and ENDS is 1 for the last micro-op of its task and tile.
 (
     FUNCTION, SOURCE_A, INDEX_A, SOURCE_B, INDEX_B, SOURCE_C, INDEX_C, GOES, TARGET, QUEUE,
     LATENCY, LOOP, MASK, ONLY_ROW, RETURN, PARTIAL, NARROW, LEFT, TOP, GIVES,
