@@ -38,8 +38,9 @@ def simulate(program: Program, level: str = "tile") -> Timeline:
         raise ArchError(Problem(Source("level"), f"unknown level '{level}'", hint=hint))
     if level == "tile":
         return slots.simulate(program)
-    from archsim.wave import simulate_waves
+    from archsim.wave import check_length, simulate_waves
 
+    check_length(program)
     inputs = random_inputs(program)
     try:
         run = simulate_waves(program, inputs)

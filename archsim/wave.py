@@ -58,7 +58,7 @@ def simulate_waves(
         ArchError: the units wait for each other, a FIFO overflows, or the run is too long.
         CascadeError: an input is missing or has another shape.
     """
-    _check_length(program)
+    check_length(program)
     tables = Tables(program, inputs, numbers)
     channel, fetched, stored, moved = channel_of(program)
     code, (tiles, _) = tables.code(fetched, stored), tables.tiles
@@ -126,7 +126,7 @@ def simulate_waves(
     return WaveRun(timeline, outputs, counts, bool(is_mixed))
 
 
-def _check_length(program: Program) -> None:
+def check_length(program: Program) -> None:
     """Refuse what would take too long."""
     in_array = [task for task in program.tasks if task.unit == program.array.name]
     total = sum(program.slots(task) * len(program.acting[task.name]) for task in in_array)
