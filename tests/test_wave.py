@@ -22,6 +22,7 @@ from archsim.issue import Body, read_entry
 from archsim.pe import PeRun, simulate_pe
 from archsim.pe_operators import compute, rounded
 from archsim.program import FUNCTIONS, Program
+from archsim.slots import execute
 from archsim.timeline import busy_by_task
 from archsim.wave import WaveRun, simulate_waves
 from archsim.wave_operators import exact_line, hardware_line
@@ -190,3 +191,14 @@ def test_a_run_that_takes_too_long_is_refused():
     program = archsim.lower("softmax-1pass", workload, "fusemax", "fusemax")
     with pytest.raises(ArchError, match="they take too long one by one"):
         simulate_waves(program, {})
+
+
+@pytest.mark.parametrize("kind", ["landing", "returned"])
+def test_a_fifo_that_is_one_entry_short_overflows(kind):
+    workload = ec.workload(M=16, P=8, E=4, F=4)
+    program = archsim.lower("softmax-1pass", workload, "fusemax-4x4", "fusemax-ahead")
+    occupancy = execute(program).occupancy()
+    most = max(words for name, words in occupancy.items() if name.endswith(kind))
+    room = {"landing": "landing_entries", "returned": "return_entries"}[kind]
+    assert agree(replace(program, **{room: most})) == "ran"
+    assert agree(replace(program, **{room: most - 1})) == "overflow"
