@@ -2,8 +2,8 @@
 
 The tiles of a Program come as a tree of repetitions (`tile_walk`); micro-ops are issued in numba
 (`engine_kernel`); when the state of the units comes back, the repetitions in between are skipped
-(`engine_settle`). All of it is exact: cycles, idle slots by cause and the fill of FIFOs are those of
-the reference engine, which the tests compare on random programs.
+(`engine_settle`). All of it is exact: cycles, idle slots by cause and the fill of FIFOs are those
+of the reference engine, which the tests compare on random programs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from archsim import engine_kernel as kernel
 from archsim import engine_settle as settle
-from archsim.errors import ArchError
 from archsim.engine_layout import layout
+from archsim.errors import ArchError
 from archsim.granules import ticks_of
 from archsim.program import Program
 from archsim.tile_kernel import NONE
@@ -70,7 +70,7 @@ class _Engine:
         self.classes, exact = self._with_ticks()
         self.code, self.state = layout(self.tables, self.near, self.classes, exact)
         self.snapshot = self.state.copy()
-        # How deep runs of one class look into the ring of last slots; -1 where that is no use.
+        # How deep runs of one class look into the ring of last slots; see `settle.run_tiles`.
         self.deep = [self._depth(row) for row in self.classes]
 
     def _with_ticks(self) -> tuple[Ints, int]:
@@ -91,13 +91,13 @@ class _Engine:
     def _depth(self, row: Ints) -> int:
         tasks = len(self.tables.program.tasks)
         if self.enumerate_all:
-            return -1
+            return settle.NEVER
         if not row[tasks : len(self.tables.actors)].any():
             return 0
         reuses, ring = int(self.code[kernel.REUSES]), int(self.code[kernel.RING])
         ages = [row[reuses + u] for u, r in enumerate(self.tables.reuses) if r.writer >= tasks]
         oldest = max((int(age) for age in ages if age != NONE), default=0)
-        return oldest + ring if oldest <= 4 * ring else -1
+        return oldest + ring if oldest <= 2 * ring else settle.FROM_BEFORE
 
     def timeline(self) -> Timeline:
         """Run everything."""

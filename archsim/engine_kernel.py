@@ -1,13 +1,13 @@
 """The tile-level engine in numba: micro-ops issued as early as the rules allow, epoch by epoch.
 
 It executes what `slots` executes, with tables instead of objects. Tiles enter one at a time, as a
-class that says which acts they cause and how old everything is that they read. Times of acts are in
-rings; of an act that is older than the ring it is only known, and checked, that nothing waits for it
-any more.
+class that says which acts they cause and how old everything is that they read. Times of acts are
+in rings; of an act that is older than the ring it is only known, and checked, that nothing waits
+for it any more.
 
-The Program is one array of integers, `code`, and the state another: a state is then copied, compared
-and shifted as a whole, and a call passes two arrays (tuples of arrays cost more than the work). The
-head of `code` says where everything is; `engine_layout` writes both.
+The Program is one array of integers, `code`, and the state another: a state is then copied,
+compared and shifted as a whole, and a call passes two arrays (tuples of arrays cost more than the
+work). The head of `code` says where everything is; `engine_layout` writes both.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ FINE, STUCK, TOO_OLD, OVERFLOW = range(4)
     TAKE, COUNT, IDLE, BUSY, BOUND, SIZE,
 ) = range(51)  # fmt: skip
 HEAD = 51
-# A task: unit, slots, first column in the ring of slots, cycles from its last slot to its end, slots
-# of a word, its first step and wait, how many waits, the first FIFO that it takes from, how many.
+# A task: unit, slots, first column in the ring of slots, cycles from its last slot to its end,
+# slots of a word, its first step and wait, how many waits, the first FIFO that it takes from, how
+# many.
 UNIT, SLOTS, COLUMN, SKEW, EACH, STEPS, WAITS, COUNT_WAITS, TAKES_FROM, COUNT_TAKES = range(10)
 TASK = 10
-# A slot of a word: first wait and the one after the last, cycles from its issue to its result in the
-# last PE or lane.
+# A slot of a word: first wait and the one after the last, cycles from its issue to its result in
+# the last PE or lane.
 FIRST_WAIT, LAST_WAIT, FINISH = range(3)
 # A wait of a slot of a word: its kind; the pointer, reuse or move; the task or move waited for; the
-# slot there for word 0 and from word to word; delay, cause; the first and the last word it concerns.
+# slot there for word 0 and from word to word; delay, cause; the first and last word it concerns.
 OWN, POINTED, REUSED, FETCHED, ROOMY = range(5)
 KIND, WHICH, MAKER, TARGET, STRIDE, DELAY, CAUSE, LOW, HIGH = range(9)
 WAIT = 9
@@ -52,8 +53,8 @@ WAIT = 9
 ADDRESS, KNOWN = range(2)
 # A move: is it a store, lag, entries, the task that makes what is stored.
 IS_STORE, MOVE_LAG, ENTRIES, STORED_TASK = range(4)
-# A FIFO: the slot of a word that takes, room, the maker, slots from there to here, the maker's slots
-# of a word and the first that makes, the taker's pointer.
+# A FIFO: the slot of a word that takes, room, the maker, slots from there to here, the maker's
+# slots of a word and the first that makes, the taker's pointer.
 OFFSET, HOLDS, FILLER, WAY, MADE_EACH, MADE_FIRST, POINTER = range(7)
 FIFO = 7
 # Cursor of a unit.
@@ -67,19 +68,19 @@ ENTERED, BASE, MOVE_EPOCH, MOVE_NEXT, FREE, LAST, STORED, BARRIER, FAILED = rang
 @numba.njit(cache=True)
 def task_of(code: Ints, task: int, field: int) -> int:
     """A field of a task."""
-    return code[code[TASK_AT] + TASK * task + field]
+    return int(code[code[TASK_AT] + TASK * task + field])
 
 
 @numba.njit(cache=True)
 def slot_at(code: Ints, state: Ints, act: int, column: int) -> int:
     """Where the slot of a micro-op of an act stands."""
-    return code[SLOT] + (act & (code[RING] - 1)) * code[WIDTH] + column
+    return int(code[SLOT] + (act & (code[RING] - 1)) * code[WIDTH] + column)
 
 
 @numba.njit(cache=True)
 def issued_at(code: Ints, act: int, task: int) -> int:
     """Where it stands how many slots of an act have been issued."""
-    return code[ISSUED] + (act & (code[RING] - 1)) * code[TASKS] + task
+    return int(code[ISSUED] + (act & (code[RING] - 1)) * code[TASKS] + task)
 
 
 @numba.njit(cache=True)
@@ -156,10 +157,9 @@ def bind(
             if not is_over or state[address + slots - 1] + code[wait + DELAY] > clock + 1:
                 return TOO_OLD
             continue
-        if kind == REUSED and maker == task and act == own:
-            # It reads the old value while it writes the new one, but for words further on.
-            if code[wait + TARGET] >= 0 and not reads_ahead(code, task, wait):
-                continue
+        if kind == REUSED and maker == task and act == own and not reads_ahead(code, task, wait):
+            # It reads the old value while it writes the new one.
+            continue
         state[entry + ADDRESS] = address + code[wait + TARGET]
         state[entry + KNOWN] = issued_at(code, act & ring, maker)
     for n in range(task_of(code, task, COUNT_TAKES)):
@@ -174,9 +174,9 @@ def bind(
 
 @numba.njit(cache=True)
 def reads_ahead(code: Ints, task: int, wait: int) -> bool:
-    """True if a task reads a register, which it writes itself, in an earlier slot than it writes."""
+    """True if a task reads a register that it writes itself in a slot before it writes it."""
     each = task_of(code, task, EACH)
-    return code[wait + STRIDE] == each and code[wait + TARGET] < each - 1
+    return bool(code[wait + STRIDE] == each and code[wait + TARGET] < each - 1)
 
 
 @numba.njit(cache=True)
@@ -304,7 +304,8 @@ def last_slot(code: Ints, state: Ints, task: int, act: int) -> int:
     """The last slot of an act, from the longer ring; -1 if it is not over."""
     if act >= state[code[OVER] + task]:
         return -1
-    return state[code[LAST_SLOT] + task * code[LONG_RING] + (act & (code[LONG_RING] - 1))]
+    place = code[LAST_SLOT] + task * code[LONG_RING] + (act & (code[LONG_RING] - 1))
+    return int(state[place])
 
 
 @numba.njit(cache=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from archsim import engine_kernel as kernel
 from archsim.granules import latency_of
-from archsim.program import Program, Task
+from archsim.program import Task
 from archsim.slots import Rule, Run
 from archsim.tile_tables import Tables
 from archsim.timeline import CAUSES
@@ -34,7 +34,9 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
     units = {body.unit: u for u, body in enumerate(program.bodies)}
     columns = [0, *accumulate(program.slots(task) for task in program.tasks)]
     fifos, takes_from = _fifos(run, tables, index)
-    tasks, steps, waits = [], [], []
+    tasks: list[tuple[int, ...]] = []
+    steps: list[tuple[int, ...]] = []
+    waits: list[tuple[int, ...]] = []
     for n, task in enumerate(program.tasks):
         each, first_step, first_wait = program.slots_of_word(task), len(steps), len(waits)
         for part in range(each):
@@ -49,7 +51,9 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
                 first_step, first_wait, len(waits) - first_wait, *takes_from.get(task.name, (0, 0)),
             )
         )  # fmt: skip
-    items, entries, lengths = [], [], []
+    items: list[tuple[int, int]] = []
+    entries: list[tuple[int, int]] = []
+    lengths: list[tuple[int, int]] = []
     for body in program.bodies:
         lengths.append((len(body.entries), len(entries)))
         for entry in body.entries:
@@ -82,14 +86,16 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
     flight = 2 * tables.lag + 6
     ring = 1 << (near + flight + 2).bit_length()
     stored = max((move.entries for move in program.moves if move.kind == "store"), default=0)
+    room = max((fifo[kernel.HOLDS] for fifo in fifos), default=0)
+    bound = max(2 * task[kernel.COUNT_WAITS] + task[kernel.COUNT_TAKES] for task in tasks)
     head = np.zeros(kernel.HEAD, np.int64)
     head[kernel.TASKS : kernel.TASK_AT] = (
         len(tasks), len(units), len(moves), len(tables.actors), len(fifos), len(frees),
         len(CAUSES) - 1, stored, columns[-1],
         ring, flight, 1 << (exact + flight + ring).bit_length(),
-        1 << (near + flight + stored).bit_length(), 2 + max((f[kernel.HOLDS] for f in fifos), default=0),
+        1 << (near + flight + stored).bit_length(), room + 2,
         near, tables.lag, longest + 2, held // kernel.TICKS + latency + longest + 2, latency,
-        pointers, reuses, ticks, 2 + max(2 * t[kernel.COUNT_WAITS] + t[kernel.COUNT_TAKES] for t in tasks),
+        pointers, reuses, ticks, bound + 2,
     )  # fmt: skip
     parts = (tasks, steps, waits, lengths, entries, items, moves, frees, fifos)
     arrays = [np.array(part, np.int64).ravel() for part in parts]

@@ -26,6 +26,7 @@ from archsim.engine_kernel import (
     FINE,
     FLIGHT,
     FREE,
+    FREES,
     IDLE,
     LAST,
     LAST_SLOT,
@@ -41,6 +42,7 @@ from archsim.engine_kernel import (
     NUMBER,
     OVER,
     REFILL,
+    REUSES,
     RING,
     ROOM,
     SLACK,
@@ -53,11 +55,13 @@ from archsim.engine_kernel import (
     WIDTH,
     Ints,
 )
+from archsim.tile_kernel import NONE
 
 # How two states compare: not alike; alike, and nothing was moved in between; alike with moves.
 DIFFERENT, STILL, MOVING = range(3)
-# As deep as the ring goes.
-WHOLE = 1 << 60
+# As deep as the ring goes; or not at all, for what fetches wait for happened in the row before, and
+# is looked at on its own; or no two states are compared.
+WHOLE, FROM_BEFORE, NEVER = 1 << 60, -1, -2
 
 
 @numba.njit(cache=True)
@@ -66,7 +70,7 @@ def oldest_clock(code: Ints, state: Ints) -> int:
     clock = state[code[CURSOR] + CLOCK]
     for unit in range(1, code[UNITS]):
         clock = min(clock, state[code[CURSOR] + 5 * unit + CLOCK])
-    return clock
+    return int(clock)
 
 
 @numba.njit(cache=True)
@@ -97,7 +101,7 @@ def same_place(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
         return False
     for k in range(1, size + 1):
         if entered < k or later < k:
-            return entered == later
+            return bool(entered == later)
         if a[code[CLASS] + (entered - k) % size] != b[code[CLASS] + (later - k) % size]:
             return False
     return True
@@ -183,6 +187,37 @@ def alike(code: Ints, a: Ints, b: Ints, deep: int) -> int:
 
 
 @numba.njit(cache=True)
+def steady_before(code: Ints, classes: Ints, a: Ints, b: Ints, number: int, most: int) -> int:
+    """Of `most` repetitions to come, how many find what their fetches wait for as steady, too.
+
+    What they wait for happened in the row before: a repetition later, by the same amount.
+    """
+    shift = b[code[CURSOR] + CLOCK] - a[code[CURSOR] + CLOCK]
+    ring = code[LONG_RING]
+    for n in range(code[FREES]):
+        wait = code[kernel.FREE_AT] + 3 * n
+        age = classes[number, code[REUSES] + code[wait + 1]]
+        if age == NONE:
+            continue
+        task = code[wait + 2]
+        each = b[code[NOW_LONG] + task] - a[code[NOW_LONG] + task]
+        place = code[LAST_SLOT] + task * ring
+        # From what the oldest fetch on its way waits for, to that of the last repetition.
+        first = a[code[NOW_LONG] + task] - 1 - age - code[FLIGHT]
+        over = b[code[OVER] + task]
+        if each == 0 or first < 0 or b[code[NOW_LONG] + task] - first > ring:
+            return 0
+        act = first + each
+        while act < b[code[NOW_LONG] + task] - age + most * each:
+            then, now = b[place + ((act - each) & (ring - 1))], b[place + (act & (ring - 1))]
+            if act >= over or now - then != shift:
+                break
+            act += 1
+        most = min(most, max(0, (act - (b[code[NOW_LONG] + task] - age)) // each))
+    return int(most)
+
+
+@numba.njit(cache=True)
 def skip(code: Ints, a: Ints, b: Ints, times: int, how: int) -> None:
     """Make the later of two alike states the one after so many more repetitions."""
     more = times * (b[code[CURSOR] + CLOCK] - a[code[CURSOR] + CLOCK])
@@ -228,7 +263,7 @@ def fill(code: Ints, a: Ints, b: Ints, times: int) -> None:
 def run_tiles(
     code: Ints, state: Ints, snapshot: Ints, classes: Ints, number: int, count: int, deep: int
 ) -> int:
-    """Run a stretch of tiles of one class; `deep` as in `alike`, negative: look at every tile."""
+    """Run a stretch of tiles of one class; `deep` as in `alike`, or FROM_BEFORE, or NEVER."""
     done, length, power = 0, 0, 0
     while done < count:
         kernel.enter(code, state, classes, number)
@@ -236,19 +271,22 @@ def run_tiles(
         if status != FINE:
             return status
         done += 1
-        if deep < 0 or done == count:
+        if deep == NEVER or done == count:
             continue
         # Brent: a snapshot after 1, 2, 4, ... tiles; each tile is compared with the last one.
         length += 1
         if power:
             how = alike(code, snapshot, state, deep)
-            if how != DIFFERENT:
-                times = (count - done) // length
-                if times:
-                    done += times * length
-                    fill(code, snapshot, state, times)
-                    skip(code, snapshot, state, times, how)
-                deep = -1
+            times = (count - done) // length
+            if how == MOVING and deep == FROM_BEFORE:
+                times = steady_before(code, classes, snapshot, state, number, times)
+            if how != DIFFERENT and times:
+                done += times * length
+                fill(code, snapshot, state, times)
+                skip(code, snapshot, state, times, how)
+                power = 0
+                if deep != FROM_BEFORE:
+                    deep = NEVER
                 continue
         if length >= power:
             snapshot[:] = state

@@ -118,16 +118,12 @@ def _product(
     values: tuple[Any, Any], sizes: tuple[int, int, int], rows: int, dataflow: str
 ) -> NDArray[np.float64]:
     """The product with sums in the order in which the array forms them."""
+    from archsim.product_kernel import sum_in_order
+
     M, N, K = sizes
-    a, b = (np.asarray(value, dtype=np.float64) for value in values)
+    a, b = (np.ascontiguousarray(value, dtype=np.float64) for value in values)
     if a.shape != (M, K) or b.shape != (K, N):
         raise ValueError(f"values of shapes {a.shape} and {b.shape}; due: {(M, K)} and {(K, N)}")
-    result = np.zeros((M, N))
     # os adds one k after the other; ws and is add the rows of a fold first, then the folds.
-    step = K if dataflow == "os" else rows
-    for first in range(0, K, step):
-        partial = np.zeros((M, N))
-        for k in range(first, min(K, first + step)):
-            partial += np.outer(a[:, k], b[k])
-        result += partial
-    return result
+    product: NDArray[np.float64] = sum_in_order(a, b, K if dataflow == "os" else rows)
+    return product

@@ -18,7 +18,7 @@ from archsim.sequence import MicroOp
 from archsim.timeline import Timeline, count, merge
 from einsum_cascade.errors import Problem, Source
 
-_CAUSES = {
+CAUSES = {
     kernel.REGISTER: "register",
     kernel.ACCUMULATOR: "accumulator",
     kernel.LANDING: "landing",
@@ -28,7 +28,7 @@ _CAUSES = {
     kernel.STORE: "store",
     kernel.DRAIN: "drain",
 }
-_FAILURES = {
+FAILURES = {
     kernel.DEADLOCK: "deadlock: both units wait for words that never come",
     kernel.NOT_VALID: "a word is not there when its micro-op comes by",
     kernel.OVERFLOW: "overflow: a word arrives at a full FIFO",
@@ -94,7 +94,7 @@ def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "flo
         channel,
     )
     if status != kernel.FINE:
-        raise ArchError(Problem(Source(program.name), f"{_FAILURES[status]} (cycle {cycles})"))
+        raise ArchError(Problem(Source(program.name), f"{FAILURES[status]} (cycle {cycles})"))
     facts = []
     issued = {}
     for unit, ops, log in (
@@ -112,7 +112,7 @@ def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "flo
 def _flat(ops: list[MicroOp], log: kernel.Log) -> Iterator[tuple[str, int, int, str, int]]:
     before = 0
     for op, at, waited in zip(ops, log.issued.tolist(), log.waited.tolist(), strict=True):
-        yield op.task.name, op.tile.index, at, _CAUSES.get(waited, ""), at - before - 1
+        yield op.task.name, op.tile.index, at, CAUSES.get(waited, ""), at - before - 1
         before = at
 
 

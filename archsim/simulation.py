@@ -19,6 +19,8 @@ from einsum_cascade.interpreter import evaluate
 # Register-level values are compared with the naive interpreter up to this many points.
 CHECKED_POINTS = 2**26
 TOLERANCE = 1e-9
+# Runs of up to this many micro-ops are enumerated: a moment, and every fact is there.
+SHORT = 5_000
 LEVELS = ("tile", "pe")
 
 
@@ -37,12 +39,19 @@ def simulate(program: Program, level: str = "tile") -> Timeline:
         hint = legal_words(level, LEVELS, "levels of a simulation")
         raise ArchError(Problem(Source("level"), f"unknown level '{level}'", hint=hint))
     if level == "tile":
-        return slots.simulate(program)
-    from archsim.pe import simulate_pe
+        return simulate_tiles(program)
+    from archsim.wave import check_length, simulate_waves
 
-    check_registers(program)
+    check_length(program)
     inputs = random_inputs(program)
-    run = simulate_pe(program, inputs)
+    try:
+        run = simulate_waves(program, inputs)
+    except ArchError:
+        # A register that is overwritten too early is the better explanation of any failure.
+        check_registers(program)
+        raise
+    if run.is_mixed:
+        check_registers(program)
     ranks = {rank for tensor in program.cascade.tensors for rank in tensor.ranks if rank}
     whole = {program.cascade.whole_of(rank) for rank in ranks}
     if prod(program.sizes[rank] for rank in whole) <= CHECKED_POINTS:
@@ -56,6 +65,30 @@ def simulate(program: Program, level: str = "tile") -> Timeline:
                 hint = "a register is overwritten before it is read: give it more depth"
                 raise ArchError(Problem(Source(program.name), what, hint=hint))
     return run.timeline
+
+
+def simulate_tiles(program: Program) -> Timeline:
+    """Execute a Program tile by tile; only short runs come with facts.
+
+    Raises:
+        ArchError: a deadlock, an overflow, or a run that can be neither compressed nor enumerated.
+    """
+    tiles = prod(loop.count for loop in program.nest)
+    length = tiles * sum(program.slots(task) for task in program.tasks)
+    if length <= SHORT:
+        return slots.simulate(program)
+    from archsim import engine
+    from archsim.tile_tables import NotCountableError
+
+    try:
+        return engine.run_program(program)
+    except NotCountableError:
+        return slots.simulate(program)
+    except engine.FailedError as failed:
+        # The reference engine tells in detail who waits for whom, if it can.
+        if length <= slots.LIMIT:
+            slots.simulate(program)
+        raise engine.failure(program, failed) from None
 
 
 def _error(values: Any, expected: Any) -> float:

@@ -2,8 +2,8 @@
 
 A row is a line of tiles along the innermost loop. The state is counters of acts, for each pointer
 the last acts of its maker by line, and for each reuse the last reader of each version. A tile's
-entry is complete once `lag` more tiles have been walked, for a reader with a smaller lag may read in
-one of those what a writer of this tile is to overwrite.
+entry is complete once `lag` more tiles have been walked, for a reader with a smaller lag may
+read in one of those what a writer of this tile is to overwrite.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def filled(shape: Shape, at: Ints, axis: int) -> int:
     left = shape.spans[axis, ELEMENTS]
     for n in range(at.shape[0]):
         left -= shape.steps[axis, n] * at[n]
-    return min(left, shape.spans[axis, ROOM])
+    return int(min(left, shape.spans[axis, ROOM]))
 
 
 @numba.njit(cache=True)

@@ -76,8 +76,7 @@ class Tables:
 
 def tables_of(program: Program) -> Tables:
     """Write the tables; NotCountableError if counters can't tell which act a pointer means."""
-    loops = tuple(loop.variable for loop in program.nest if loop.count > 1)
-    counts = tuple(loop.count for loop in program.nest if loop.count > 1)
+    loops, counts = _loops(program)
     actors: tuple[Task | Move, ...] = (*program.tasks, *program.moves)
     index = {actor.name: n for n, actor in enumerate(actors)}
     whens = {actor.name: _when(program, actor, loops) for actor in actors}
@@ -119,6 +118,19 @@ def tables_of(program: Program) -> Tables:
     return Tables(
         program, loops, counts, actors, when, tuple(pointers), tuple(reuses), pointer_of, reuse_of
     )
+
+
+def _loops(program: Program) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Loops of several tiles; batches and heads are one loop where nobody tells them apart."""
+    found = {loop.variable: loop.count for loop in program.nest if loop.count > 1}
+    both = {"b", "h"} <= found.keys() and list(found)[:2] == ["b", "h"]
+    told = [set(dict(task.when)) for task in program.tasks]
+    told += [{"b", "h"} - set(move.loops) for move in program.moves]
+    told += [{v for v, _ in limit.terms} for limit in program.limits]
+    back = {loop for task in program.tasks for operand in _read(task) for loop, _ in operand.back}
+    if both and not {"b", "h"} & back.union(*told):
+        found["h"] *= found.pop("b")
+    return tuple(found), tuple(found.values())
 
 
 def _when(program: Program, actor: Task | Move, loops: tuple[str, ...]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -76,7 +77,7 @@ class _Walker:
     def __init__(self, tables: Tables, near: int) -> None:
         self.tables = tables
         self.stream = Stream(tables)
-        self.shape, self.state = _shape(tables, near), None
+        self.shape = _shape(tables, near)
         self.state = _state(tables, self.shape)
         self.known_classes: dict[bytes, int] = {}
         self.known_nodes: dict[tuple[str, Runs], int] = {}
@@ -138,7 +139,7 @@ class _Walker:
         rows = self.out[:made]
         starts = [0, *(np.flatnonzero((rows[1:] != rows[:-1]).any(axis=1)) + 1).tolist(), made]
         found = []
-        for start, end in zip(starts, starts[1:], strict=False):
+        for start, end in pairwise(starts):
             key = rows[start].tobytes()
             if key not in self.known_classes:
                 self.known_classes[key] = len(self.stream.classes)
@@ -254,5 +255,5 @@ def _alike(shape: kernel.Shape, at: list[int], level: int) -> Iterator[tuple[int
     table = np.stack(marks, axis=1).astype(np.int64)
     changes = np.flatnonzero((table[1:] != table[:-1]).any(axis=1)) + 1
     starts = [0, *changes.tolist(), count]
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         yield start, end - start

@@ -1,7 +1,7 @@
 """How fast the engines are: `python benchmarks/engines.py`.
 
-Medians of several runs after one to warm up; the ratio compares both engines on the same program
-within this run. Nothing here is a test: times are measured, never asserted.
+Medians of several runs after one to warm up; the ratio compares both register-level engines on the
+same program within this run. Nothing here is a test: times are measured, never asserted.
 """
 
 import resource
@@ -15,6 +15,7 @@ import einsum_cascade as ec
 from archsim.elements import random_inputs
 from archsim.pe import simulate_pe
 from archsim.slots import execute
+from archsim.wave import simulate_waves
 
 RUNS = 5
 CASES = (
@@ -36,8 +37,8 @@ def median_s(action: Callable[[], Any], runs: int = RUNS) -> float:
 
 def main() -> None:
     """Measure and print one line for each machine."""
-    columns = ("micro-ops", "tile s", "per s", "pe s", "PE-cycles/s")
-    print("{:12} {:>10} {:>8} {:>9} {:>8} {:>12}".format("machine", *columns))
+    columns = ("micro-ops", "tile s", "per s", "pe s", "PE-cycles/s", "wave s", "ratio")
+    print("{:12} {:>10} {:>8} {:>9} {:>8} {:>12} {:>8} {:>6}".format("machine", *columns))
     for arch, sizes in CASES:
         program = archsim.lower("softmax-1pass", ec.workload(**sizes), arch, "fusemax")
         count = sum(len(issues) for issues in execute(program).issued.values())
@@ -47,8 +48,10 @@ def main() -> None:
         runs = RUNS if program.array.pes < 1000 else 1
         registers = median_s(lambda p=program, x=inputs: simulate_pe(p, x), runs)
         rate = cycles * program.array.pes / registers
+        waves = median_s(lambda p=program, x=inputs: simulate_waves(p, x))
         print(
             f"{arch:12} {count:10,} {tile:8.3f} {count / tile:9,.0f} {registers:8.3f} {rate:12,.0f}"
+            f" {waves:8.3f} {registers / waves:6.0f}"
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory {peak:,.0f} MiB")
