@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from archsim import pe_kernel as kernel
+from archsim.actions import Count
 from archsim.elements import Array, coordinates, shape
 from archsim.encoding import Encoder
 from archsim.errors import ArchError
+from archsim.pe_counters import counters
 from archsim.pe_memory import bytes_moved, channel_of
 from archsim.program import Program
 from archsim.sequence import MicroOp
@@ -43,6 +45,8 @@ class PeRun:
     outputs: dict[str, Array]
     # Cycle of issue of every micro-op, by unit, in order.
     issued: dict[str, tuple[tuple[MicroOp, int], ...]]
+    # What PEs and lanes did, by task.
+    counts: dict[str, Count]
 
 
 def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "float64") -> PeRun:
@@ -73,7 +77,7 @@ def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "flo
     streams = {program.array.name: (array, array_ops), program.lanes.name: (lanes, lane_ops)}
     channel = channel_of(program, streams)
     logs = [
-        kernel.Log(np.zeros(len(ops), np.int64), np.zeros(len(ops), np.int64))
+        kernel.Log(*(np.zeros(len(ops), np.int64) for _ in kernel.Log._fields))
         for ops in (array_ops, lane_ops)
     ]
     output = np.zeros((len(lane_ops), cols))
@@ -103,10 +107,14 @@ def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "flo
     ):
         issued[unit] = tuple(zip(ops, log.issued.tolist(), strict=True))
         facts += list(merge(unit, _flat(ops, log)))
+    counted = {
+        unit: (*stream, log) for (unit, stream), log in zip(streams.items(), logs, strict=True)
+    }
+    done = counters(counted, program.array.name)
     ticks = int(channel.moves[:, kernel.DURATION].sum())
     totals = count(program, tuple(facts), bytes_moved(program), ticks)
     timeline = Timeline(program, tuple(facts), int(cycles), (), totals)
-    return PeRun(timeline, _outputs(program, encoder, lane_ops, output), issued)
+    return PeRun(timeline, _outputs(program, encoder, lane_ops, output), issued, done)
 
 
 def _flat(ops: list[MicroOp], log: kernel.Log) -> Iterator[tuple[str, int, int, str, int]]:
