@@ -96,7 +96,8 @@ def _overflow(program: Program, buffer: Memory, slot: int | None, asked: list[_A
     where = f"in slot {slot}" if slot else "in one slot, if they meet"
     most = _count(asked)
     what = (
-        f"{' and '.join(who)} ask {buffer.name} for {most} row vectors {where}; "
+        f"{' and '.join(who)} {'ask' if len(who) > 1 else 'asks'} {buffer.name} for {most} row "
+        f"vectors {where}; "
         f"it has {buffer.ports} port{'s' if buffer.ports > 1 else ''}"
     )
     hint = f"give it {most} ports"
