@@ -87,11 +87,11 @@ def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "flo
         lanes,
         latency.row_hop * rows + cols + 2 * longest + 2,
         latency.return_registers,
-        kernel.empty_cells(rows, cols, counts.get(program.array.name, 0)),
-        kernel.empty_cells(1, cols, counts.get(program.lanes.name, 0)),
-        kernel.empty_wires(rows, cols, latency.row_hop),
-        kernel.empty_fifo(cols, len(landing), program.landing_entries, longest),
-        kernel.empty_fifo(cols, len(returned), program.return_entries, longest),
+        _empty_cells(rows, cols, counts.get(program.array.name, 0)),
+        _empty_cells(1, cols, counts.get(program.lanes.name, 0)),
+        _empty_wires(rows, cols, latency.row_hop),
+        _empty_fifo(cols, len(landing), program.landing_entries, longest),
+        _empty_fifo(cols, len(returned), program.return_entries, longest),
         logs[0],
         logs[1],
         output,
@@ -144,3 +144,29 @@ def _outputs(
         at[program.cols] = np.arange(op.tile.cols)
         found[task.tensor][coordinates(program, target, at)] = output[n, : op.tile.cols]
     return found
+
+
+def _empty_fifo(columns: int, queues: int, room: int, longest: int) -> kernel.Fifo:
+    """FIFOs without words; `longest` is the longest way of a word in cycles."""
+    queues, ring = max(1, queues), longest + 1
+    return kernel.Fifo(
+        np.zeros((columns, queues, room)),
+        np.zeros((columns, queues), np.int64),
+        np.zeros((columns, queues), np.int64),
+        np.zeros((columns, queues, ring)),
+        np.zeros((columns, queues, ring), np.bool_),
+    )
+
+
+def _empty_cells(rows: int, columns: int, registers: int) -> kernel.Cells:
+    """Registers that were never written."""
+    size = (max(1, registers), rows, columns)
+    return kernel.Cells(np.zeros(size), np.full(size, kernel.NEVER), np.full(size, kernel.NEVER))
+
+
+def _empty_wires(rows: int, columns: int, hop: int) -> kernel.Wires:
+    """Nothing on its way."""
+    at: Any = np.full((rows, columns), -1)
+    column: Any = np.full((rows, hop), -1)
+    lane: Any = np.full(columns, -1)
+    return kernel.Wires(at, column, lane, np.zeros((rows, columns)), np.zeros((rows, columns, hop)))

@@ -10,7 +10,7 @@ Everything is arrays of numbers so that numba can compile it; `pe` makes them an
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -439,29 +439,3 @@ def clock_all(
         if channel.moves[k, IS_STORE] and channel.over[k] < NEVER:
             last = max(last, channel.over[k])
     return (FINE if n == count and m == lane_count else DEADLOCK), last
-
-
-def empty_fifo(columns: int, queues: int, room: int, longest: int) -> Fifo:
-    """FIFOs without words; `longest` is the longest way of a word in cycles."""
-    queues, ring = max(1, queues), longest + 1
-    return Fifo(
-        np.zeros((columns, queues, room)),
-        np.zeros((columns, queues), np.int64),
-        np.zeros((columns, queues), np.int64),
-        np.zeros((columns, queues, ring)),
-        np.zeros((columns, queues, ring), np.bool_),
-    )
-
-
-def empty_cells(rows: int, columns: int, registers: int) -> Cells:
-    """Registers that were never written."""
-    size = (max(1, registers), rows, columns)
-    return Cells(np.zeros(size), np.full(size, NEVER), np.full(size, NEVER))
-
-
-def empty_wires(rows: int, columns: int, hop: int) -> Wires:
-    """Nothing on its way."""
-    at: Any = np.full((rows, columns), -1)
-    column: Any = np.full((rows, hop), -1)
-    lane: Any = np.full(columns, -1)
-    return Wires(at, column, lane, np.zeros((rows, columns)), np.zeros((rows, columns, hop)))
