@@ -79,7 +79,7 @@ class Report:
     def __str__(self) -> str:
         """Print the finished table."""
         sizes = " ".join(f"{rank}={size}" for rank, size in self.sizes.items())
-        buffer = self.buffer_bytes["capacity"]
+        buffer, ports = self.buffer_bytes["capacity"], self.buffer_ports
         lines = [
             f"{self.cascade} on {self.arch} through {self.mapping}: {self.level}",
             f"  sizes         {self.model}: {sizes}",
@@ -92,7 +92,8 @@ class Report:
             f"{show_bytes(self.traffic_bytes['dram_read'])} read, "
             f"{show_bytes(self.traffic_bytes['dram_write'])} written)",
             f"  buffer        {show_bytes(self.buffer_bytes['needed'] or 0)} held at a time"
-            + (f" of {show_bytes(buffer)}" if buffer else ""),
+            + (f" of {show_bytes(buffer)}" if buffer else "")
+            + (", {asked} of {available} ports at most".format(**ports) if ports else ""),
         ]
         if self.energy_pj:
             total = self.energy_pj["total"]

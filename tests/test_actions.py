@@ -324,6 +324,24 @@ def test_what_products_do_beyond_their_placement(mapping, more):
     }
 
 
+def test_a_head_of_fusemax():
+    """1K keys and queries on 256 by 256 PEs: outputs through the buffer are all that is on top."""
+    tile, bound = (
+        archsim.run(
+            "softmax-1pass",
+            ec.workload(M=1024, P=1024, E=64, F=64),
+            "fusemax",
+            "fusemax",
+            level=level,
+        ).energy_pj
+        for level in ("tile", "bound")
+    )
+    parts = {k: pj / bound["by_component"][k] for k, pj in tile["by_component"].items()}
+    assert {"buffer.read", "buffer.write"} == {k for k, r in parts.items() if r > 1 + 1e-9}
+    assert min(parts.values()) > 1 - 1e-9
+    assert tile["total"] / bound["total"] == pytest.approx(1.00276, abs=1e-5)
+
+
 @pytest.mark.parametrize("level", ["tile", "pe"])
 def test_reports_add_up(level):
     report = archsim.run(
@@ -340,6 +358,7 @@ def test_reports_add_up(level):
         found["by_micro_op"]
     )
     assert report.buffer_ports == {"asked": 4, "available": 4}
+    assert ", 4 of 4 ports at most\n" in str(report)
 
 
 def test_accounting_of_the_paper_stays_as_it_is():
