@@ -305,7 +305,8 @@ def architecture_model() -> type[BaseModel]:
         arrays: dict[str, ArrayFile]
         memories: dict[str, MemoryFile]
         energy: dict[str, picojoules] = Field(
-            default_factory=dict, description="pJ of each action, and of a DRAM access"
+            default_factory=dict,
+            description="pJ of each action, of a hop between PEs (none: 0) and of a DRAM access",
         )
         area: dict[str, square_micrometres] = Field(
             default_factory=dict, description="um2 of each unit of a PE, and of registers"

@@ -119,6 +119,7 @@ class Encoder:
         in_array = task.unit == program.array.name
         row[pe.LATENCY] = row[pe.LOOP] = latency
         row[pe.ROWS], row[pe.ONLY_ROW], row[pe.RUN] = op.tile.rows, -1, op.run
+        row[pe.COLS], row[pe.PART] = op.tile.cols, slot + 1 if slots > 1 else 0
         row[pe.FUNCTION] = FUNCTIONS.index(step.function if slot == 0 else "copy")
         if slot == 0:
             for j, operand in enumerate(step.operands):
@@ -149,6 +150,19 @@ class Encoder:
         if task.is_returned:
             row[pe.RETURN] = self.queues["returned"].index(task.tensor) + 1
 
+    def _is_read_in_place(self, task: Task, operand: Operand) -> bool:
+        """True if a PE or lane reads an operand in its own registers, or a start value there.
+
+        Registers of lanes also stand for what the buffer holds; that goes by word for word.
+        """
+        if operand.source != "register" or task.unit == self.program.array.name:
+            return operand.source in ("register", "accumulator", "temporary")
+        mapping = self.program.placed.mapping
+        readers = dict(mapping.forwarded).get(operand.name, ())
+        is_held = operand.name in (*dict(mapping.held), *mapping.passing)
+        is_taken = any(name not in readers for name in task.name.split("+"))
+        return not (is_held and is_taken and self.program.source(task, operand).words == task.words)
+
     def _register(self, maker: Task, tile: Tile, word: int) -> int:
         register = next(
             r for r in self.program.registers if (r.tensor, r.unit) == (maker.tensor, maker.unit)
@@ -169,6 +183,7 @@ class Encoder:
             row[index], row[index + 1] = kind, where
             stream.constants[n, j] = constant
 
+        row[pe.READS] += self._is_read_in_place(task, operand)
         match operand.source:
             case "constant":
                 put(pe.CONSTANT, 0, operand.number)

@@ -18,7 +18,7 @@ from fractions import Fraction
 from math import ceil, log2, prod
 
 from archsim import sram
-from archsim.arch import Architecture, Array
+from archsim.arch import Architecture, Array, Memory
 from archsim.errors import ArchError
 from archsim.estimate import Estimate
 from archsim.formulas import compute
@@ -39,15 +39,19 @@ class Spent:
     cause: str
     actions: Fraction
     pj: float
+    # The slot of a task, or the move, that it was spent in; known to simulations only.
+    micro_op: str = ""
 
 
 def energy(placed: Placed, estimate: Estimate, accounting: str = "consistent") -> tuple[Spent, ...]:
-    """Return the energy of a placed cascade, by component and cause.
+    """Return the energy of a placed cascade, by component and cause; none without a table.
 
     Raises:
         ArchError: an unknown accounting, `paper` for a mapping that lists no defects, or an action
             that the architecture's energy table lacks.
     """
+    if not placed.architecture.energy_pj:
+        return ()
     if accounting not in ACCOUNTINGS:
         hint = legal_words(accounting, ACCOUNTINGS, "accountings")
         raise ArchError(
@@ -79,6 +83,11 @@ def by_cause(spent: tuple[Spent, ...]) -> dict[str, float]:
     return _add_up((one.cause, one.pj) for one in spent)
 
 
+def by_micro_op(spent: tuple[Spent, ...]) -> dict[str, float]:
+    """Add up energy by slot of a task, and by move."""
+    return _add_up((one.micro_op, one.pj) for one in spent)
+
+
 def _add_up(entries: Iterable[tuple[str, float]]) -> dict[str, float]:
     total: dict[str, float] = {}
     for name, pj in entries:
@@ -87,23 +96,33 @@ def _add_up(entries: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 
 def _operators(placed: Placed) -> list[Spent]:
-    table = dict(placed.architecture.energy_pj)
     spent = []
     for work in placed.work:
         array = placed.architecture.array(work.array or "")
         for operator, count in work.operations:
             row = array.cost(operator) if array else None
             for action, number in row.actions if row else ():
-                if action not in table:
-                    hint = legal_words(action, table, "actions of the energy table")
-                    at = placed.architecture.place("energy")
-                    raise ArchError(Problem(at, f"no energy for '{action}'", hint=hint))
                 actions = Fraction(count * number * placed.batch)
-                # An exp made of multiply-accumulates is still spent for exp.
-                kind = operator if operator == "exp" else action
-                name = f"{work.array}.{kind}"
-                spent.append(Spent(name, work.einsum, actions, float(actions) * table[action]))
+                name = f"{work.array}.{kind_of(operator, action)}"
+                pj = float(actions) * action_pj(placed.architecture, action)
+                spent.append(Spent(name, work.einsum, actions, pj))
     return spent
+
+
+def kind_of(operator: str, action: str) -> str:
+    """For what an action is spent: an exp made of multiply-accumulates is still an exp."""
+    return operator if operator == "exp" else action
+
+
+def action_pj(architecture: Architecture, action: str) -> float:
+    """Energy of one action; ArchError if the architecture's table lacks it."""
+    table = dict(architecture.energy_pj)
+    if action not in table:
+        hint = legal_words(action, table, "actions of the energy table")
+        raise ArchError(
+            Problem(architecture.place("energy"), f"no energy for '{action}'", hint=hint)
+        )
+    return table[action]
 
 
 def _registers(placed: Placed) -> list[Spent]:
@@ -156,14 +175,8 @@ def buffer_words(placed: Placed) -> dict[tuple[str, str, str], Fraction]:
     """
     mapping, tiling, cascade = placed.mapping, placed.tiling, placed.cascade
     extents = dict(tiling.extents)
-    through = {name for name, _ in mapping.held} | set(mapping.passing)
+    through = through_buffer(placed)
     pairs = _with_einsums(placed)
-    # What changes at load lies in the buffer in place of the input it comes from.
-    through |= {
-        work.einsum
-        for work, einsum in pairs
-        if work.array is None and any(read.tensor in through for read in einsum.reads)
-    }
     forwarded = dict(mapping.forwarded)
     shares = _spilled_shares(placed)
     loops = {cascade.rank_of(variable) for variable in mapping.loops}
@@ -192,6 +205,18 @@ def buffer_words(placed: Placed) -> dict[tuple[str, str, str], Fraction]:
                 key = (name, name, "write")
                 found[key] = found.get(key, Fraction(0)) + words
     return found
+
+
+def through_buffer(placed: Placed) -> frozenset[str]:
+    """Tensors that the buffer holds, or that pass through it."""
+    through = {name for name, _ in placed.mapping.held} | set(placed.mapping.passing)
+    # What changes at load lies in the buffer in place of the input it comes from.
+    through |= {
+        work.einsum
+        for work, einsum in _with_einsums(placed)
+        if work.array is None and any(read.tensor in through for read in einsum.reads)
+    }
+    return frozenset(through)
 
 
 def _spilled_shares(placed: Placed) -> dict[str, Fraction]:
@@ -224,13 +249,20 @@ def _buffer(placed: Placed) -> list[Spent]:
     if buffer is None or buffer.capacity_bytes is None:
         return []
     row = Fraction(buffer.width_bits, placed.architecture.word_bits)
-    size = (buffer.capacity_bytes, buffer.width_bits, buffer.ports, buffer.banks)
-    price = {"read": sram.read_pj(*size), "write": sram.write_pj(*size)}
+    price = buffer_pj(buffer)
     spent = []
     for (cause, _, way), words in buffer_words(placed).items():
         rows = words * placed.batch / row
         spent.append(Spent(f"{buffer.name}.{way}", cause, rows, float(rows) * price[way]))
     return spent
+
+
+def buffer_pj(buffer: Memory) -> dict[str, float]:
+    """Energy of reading and of writing one row of a buffer; nothing for one without a size."""
+    if buffer.capacity_bytes is None:
+        return {"read": 0.0, "write": 0.0}
+    size = (buffer.capacity_bytes, buffer.width_bits, buffer.ports, buffer.banks)
+    return {"read": sram.read_pj(*size), "write": sram.write_pj(*size)}
 
 
 def _memory(placed: Placed, estimate: Estimate) -> list[Spent]:

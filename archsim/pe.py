@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from archsim import pe_kernel as kernel
+from archsim.actions import Count
 from archsim.elements import Array, coordinates, shape
 from archsim.encoding import Encoder
 from archsim.errors import ArchError
+from archsim.pe_counters import counters
 from archsim.pe_memory import bytes_moved, channel_of
 from archsim.program import Program
 from archsim.sequence import MicroOp
@@ -43,6 +45,8 @@ class PeRun:
     outputs: dict[str, Array]
     # Cycle of issue of every micro-op, by unit, in order.
     issued: dict[str, tuple[tuple[MicroOp, int], ...]]
+    # What PEs and lanes did, by task.
+    counts: dict[str, Count]
 
 
 def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "float64") -> PeRun:
@@ -73,7 +77,7 @@ def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "flo
     streams = {program.array.name: (array, array_ops), program.lanes.name: (lanes, lane_ops)}
     channel = channel_of(program, streams)
     logs = [
-        kernel.Log(np.zeros(len(ops), np.int64), np.zeros(len(ops), np.int64))
+        kernel.Log(*(np.zeros(len(ops), np.int64) for _ in kernel.Log._fields))
         for ops in (array_ops, lane_ops)
     ]
     output = np.zeros((len(lane_ops), cols))
@@ -83,11 +87,11 @@ def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "flo
         lanes,
         latency.row_hop * rows + cols + 2 * longest + 2,
         latency.return_registers,
-        kernel.empty_cells(rows, cols, counts.get(program.array.name, 0)),
-        kernel.empty_cells(1, cols, counts.get(program.lanes.name, 0)),
-        kernel.empty_wires(rows, cols, latency.row_hop),
-        kernel.empty_fifo(cols, len(landing), program.landing_entries, longest),
-        kernel.empty_fifo(cols, len(returned), program.return_entries, longest),
+        _empty_cells(rows, cols, counts.get(program.array.name, 0)),
+        _empty_cells(1, cols, counts.get(program.lanes.name, 0)),
+        _empty_wires(rows, cols, latency.row_hop),
+        _empty_fifo(cols, len(landing), program.landing_entries, longest),
+        _empty_fifo(cols, len(returned), program.return_entries, longest),
         logs[0],
         logs[1],
         output,
@@ -103,10 +107,14 @@ def simulate_pe(program: Program, inputs: Mapping[str, Any], numbers: str = "flo
     ):
         issued[unit] = tuple(zip(ops, log.issued.tolist(), strict=True))
         facts += list(merge(unit, _flat(ops, log)))
+    counted = {
+        unit: (*stream, log) for (unit, stream), log in zip(streams.items(), logs, strict=True)
+    }
+    done = counters(counted, program.array.name)
     ticks = int(channel.moves[:, kernel.DURATION].sum())
     totals = count(program, tuple(facts), bytes_moved(program), ticks)
     timeline = Timeline(program, tuple(facts), int(cycles), (), totals)
-    return PeRun(timeline, _outputs(program, encoder, lane_ops, output), issued)
+    return PeRun(timeline, _outputs(program, encoder, lane_ops, output), issued, done)
 
 
 def _flat(ops: list[MicroOp], log: kernel.Log) -> Iterator[tuple[str, int, int, str, int]]:
@@ -136,3 +144,29 @@ def _outputs(
         at[program.cols] = np.arange(op.tile.cols)
         found[task.tensor][coordinates(program, target, at)] = output[n, : op.tile.cols]
     return found
+
+
+def _empty_fifo(columns: int, queues: int, room: int, longest: int) -> kernel.Fifo:
+    """FIFOs without words; `longest` is the longest way of a word in cycles."""
+    queues, ring = max(1, queues), longest + 1
+    return kernel.Fifo(
+        np.zeros((columns, queues, room)),
+        np.zeros((columns, queues), np.int64),
+        np.zeros((columns, queues), np.int64),
+        np.zeros((columns, queues, ring)),
+        np.zeros((columns, queues, ring), np.bool_),
+    )
+
+
+def _empty_cells(rows: int, columns: int, registers: int) -> kernel.Cells:
+    """Registers that were never written."""
+    size = (max(1, registers), rows, columns)
+    return kernel.Cells(np.zeros(size), np.full(size, kernel.NEVER), np.full(size, kernel.NEVER))
+
+
+def _empty_wires(rows: int, columns: int, hop: int) -> kernel.Wires:
+    """Nothing on its way."""
+    at: Any = np.full((rows, columns), -1)
+    column: Any = np.full((rows, hop), -1)
+    lane: Any = np.full(columns, -1)
+    return kernel.Wires(at, column, lane, np.zeros((rows, columns)), np.zeros((rows, columns, hop)))

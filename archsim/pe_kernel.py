@@ -10,7 +10,7 @@ Everything is arrays of numbers so that numba can compile it; `pe` makes them an
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -34,12 +34,15 @@ FINE, DEADLOCK, NOT_VALID, OVERFLOW = range(4)
 # Columns of the table of micro-ops. RETURN counts FIFOs from 1; ONLY_ROW is -1 for all rows;
 # PARTIAL sums may be added to but not yet read; RUN counts how often the pipeline ran empty before;
 # NARROW results are rounded to a word; FETCHED and STORED are the last moves, in the order of the
-# channel, that must be over before, counted from 1 (0: none).
+# channel, that must be over before, counted from 1 (0: none). COLS, READS and PART are for counting
+# only: columns that hold points, registers that are read (a start value stands for one, a row of
+# the buffer does not), and which slot of an operator of several it is, from 1.
 (
     FUNCTION, SOURCE_A, INDEX_A, SOURCE_B, INDEX_B, SOURCE_C, INDEX_C, GOES, TARGET, QUEUE,
     LATENCY, LOOP, ROWS, MASK, ONLY_ROW, RETURN, PARTIAL, RUN, NARROW, FETCHED, STORED,
-) = range(21)  # fmt: skip
-FIELDS = 21
+    COLS, READS, PART,
+) = range(24)  # fmt: skip
+FIELDS = 24
 # Columns of the table of moves: micro-ops of the array and of the lanes that must have been issued
 # before (counted, 0: none), ticks, 1 for a store, cycles from the issue of the last word of a store
 # to its being in the last lane, latency of a fetch.
@@ -106,10 +109,15 @@ class Wires(NamedTuple):
 
 
 class Log(NamedTuple):
-    """Cycle of issue of each micro-op, and the source it waited for last (0: none)."""
+    """Cycle of issue of each micro-op, and the source it waited for last (0: none).
+
+    Then, of the PEs that hold points, how many executed it, and how many did more than pass words.
+    """
 
     issued: Ints
     waited: Ints
+    executed: Ints
+    acted: Ints
 
 
 @numba.njit(cache=True)
@@ -249,15 +257,26 @@ def execute_pe(
 
 
 @numba.njit(cache=True)
+def note(ops: Ints, k: int, r: int, c: int, executed: Ints, acted: Ints) -> None:
+    """Count that PE (r, c) has executed micro-op k, if it holds a point of the tile."""
+    if r < ops[k, ROWS] and c < ops[k, COLS]:
+        executed[k] += 1
+        if ops[k, ONLY_ROW] < 0 or r == ops[k, ONLY_ROW]:
+            acted[k] += 1
+
+
+@numba.njit(cache=True)
 def clock_array(
-    stream: Stream, enters: int, t: int, cells: Cells, wires: Wires, landing: Fifo, returned: Fifo
-) -> int:
+    stream: Stream, enters: int, t: int, cells: Cells, wires: Wires, landing: Fifo, returned: Fifo,
+    log: Log,
+) -> int:  # fmt: skip
     """One cycle of the array. Returns the last cycle of a result, or -1 if a word is missing."""
     # Names of their own: a lookup in a tuple of arrays for each PE takes longer than the PE.
     ops, constants, left, top = stream.ops, stream.constants, stream.left, stream.top
     multiplier, method, table = stream.multiplier, stream.method, stream.table
     value, valid, loop = cells.value, cells.valid, cells.loop
     at, column, right, down = wires.at, wires.column, wires.right, wires.down
+    executed, acted = log.executed, log.acted
     rows, cols = at.shape
     stage = t % down.shape[2]
     last = 0
@@ -286,23 +305,12 @@ def clock_array(
             else:
                 above = top[k, c]
             fine, passes, is_result = execute_pe(
-                ops,
-                constants,
-                k,
-                r,
-                c,
-                t,
-                right[r, c],
-                above,
-                multiplier,
-                method,
-                table,
-                value,
-                valid,
-                loop,
-            )
+                ops, constants, k, r, c, t, right[r, c], above,
+                multiplier, method, table, value, valid, loop,
+            )  # fmt: skip
             if not fine:
                 return -1
+            note(ops, k, r, c, executed, acted)
             down[r, c, stage] = passes
             if is_result and r == rows - 1:
                 send(landing, c, ops[k, QUEUE], t + ops[k, LATENCY], passes)
@@ -313,7 +321,7 @@ def clock_array(
 @numba.njit(cache=True)
 def clock_lanes(
     stream: Stream, enters: int, t: int, back: int, cells: Cells, wires: Wires, landing: Fifo,
-    returned: Fifo, output: Floats,
+    returned: Fifo, output: Floats, log: Log,
 ) -> int:  # fmt: skip
     """One cycle of the lanes. Returns the last cycle of a result, or -1 if a word is missing."""
     last = 0
@@ -350,6 +358,8 @@ def clock_lanes(
         else:
             multiplier, method, table = stream.multiplier, stream.method, stream.table
             result = rounded(ops[k, FUNCTION], a, b, d, multiplier, method, table)
+        # A lane holds points of its column, whatever the rows of the tile.
+        note(ops, k, 0, c, log.executed, log.acted)
         if ops[k, GOES] & TO_REGISTER:
             cells.value[ops[k, TARGET], 0, c] = result
             cells.valid[ops[k, TARGET], 0, c] = t + ops[k, LATENCY]
@@ -418,9 +428,9 @@ def clock_all(
         # A move that is under way is over some time.
         under_way = channel.state[0] > 0 and channel.over[channel.state[0] - 1] >= t
         quiet = 0 if enters >= 0 or lane_enters >= 0 or under_way else quiet + 1
-        done = clock_array(array, enters, t, cells, wires, landing, returned)
+        done = clock_array(array, enters, t, cells, wires, landing, returned, log)
         lane_done = clock_lanes(
-            lanes, lane_enters, t, back, lane_cells, wires, landing, returned, output
+            lanes, lane_enters, t, back, lane_cells, wires, landing, returned, output, lane_log
         )
         if done < 0 or lane_done < 0:
             return NOT_VALID, t
@@ -429,29 +439,3 @@ def clock_all(
         if channel.moves[k, IS_STORE] and channel.over[k] < NEVER:
             last = max(last, channel.over[k])
     return (FINE if n == count and m == lane_count else DEADLOCK), last
-
-
-def empty_fifo(columns: int, queues: int, room: int, longest: int) -> Fifo:
-    """FIFOs without words; `longest` is the longest way of a word in cycles."""
-    queues, ring = max(1, queues), longest + 1
-    return Fifo(
-        np.zeros((columns, queues, room)),
-        np.zeros((columns, queues), np.int64),
-        np.zeros((columns, queues), np.int64),
-        np.zeros((columns, queues, ring)),
-        np.zeros((columns, queues, ring), np.bool_),
-    )
-
-
-def empty_cells(rows: int, columns: int, registers: int) -> Cells:
-    """Registers that were never written."""
-    size = (max(1, registers), rows, columns)
-    return Cells(np.zeros(size), np.full(size, NEVER), np.full(size, NEVER))
-
-
-def empty_wires(rows: int, columns: int, hop: int) -> Wires:
-    """Nothing on its way."""
-    at: Any = np.full((rows, columns), -1)
-    column: Any = np.full((rows, hop), -1)
-    lane: Any = np.full(columns, -1)
-    return Wires(at, column, lane, np.zeros((rows, columns)), np.zeros((rows, columns, hop)))

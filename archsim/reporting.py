@@ -15,13 +15,15 @@ from math import ceil
 from typing import Any
 
 from archsim import arch, mapping
-from archsim.energy import area, by_cause, by_component, energy
+from archsim.action_counts import spend
+from archsim.energy import Spent, area, by_cause, by_component, by_micro_op, energy
 from archsim.errors import ArchError
 from archsim.estimate import Estimate
 from archsim.granules import TICKS
 from archsim.lower_bound import lower_bound
 from archsim.lowering import lower_placed
 from archsim.placement import Placed, place
+from archsim.ports import ports_asked
 from archsim.published_model import published
 from archsim.quantities import show_bytes, show_seconds
 from archsim.timeline import Timeline, busy_by_task, busy_slots, stalls
@@ -62,6 +64,8 @@ class Report:
     lower_bound_cycles: int
     # Known only to levels that simulate: why each idle slot was idle.
     stall_cycles: dict[str, dict[str, int]]
+    # Likewise: most row vectors that the units ask of the buffer in one slot, and its ports.
+    buffer_ports: dict[str, int]
     # Tile counts, and where the mapping's choices came from.
     tiles: dict[str, int]
     mapping_source: str
@@ -75,7 +79,7 @@ class Report:
     def __str__(self) -> str:
         """Print the finished table."""
         sizes = " ".join(f"{rank}={size}" for rank, size in self.sizes.items())
-        buffer = self.buffer_bytes["capacity"]
+        buffer, ports = self.buffer_bytes["capacity"], self.buffer_ports
         lines = [
             f"{self.cascade} on {self.arch} through {self.mapping}: {self.level}",
             f"  sizes         {self.model}: {sizes}",
@@ -88,7 +92,8 @@ class Report:
             f"{show_bytes(self.traffic_bytes['dram_read'])} read, "
             f"{show_bytes(self.traffic_bytes['dram_write'])} written)",
             f"  buffer        {show_bytes(self.buffer_bytes['needed'] or 0)} held at a time"
-            + (f" of {show_bytes(buffer)}" if buffer else ""),
+            + (f" of {show_bytes(buffer)}" if buffer else "")
+            + (", {asked} of {available} ports at most".format(**ports) if ports else ""),
         ]
         if self.energy_pj:
             total = self.energy_pj["total"]
@@ -180,8 +185,13 @@ def published_report(
 
 
 def report(timeline: Timeline, level: str = "tile", accounting: str = "consistent") -> Report:
-    """Report a simulated run."""
-    placed = timeline.program.placed
+    """Report a simulated run.
+
+    Energy in `consistent` accounting is that of its actions, also by micro-op; in `paper`
+    accounting that of the placement, as at every level.
+    """
+    program = timeline.program
+    placed = program.placed
     least = lower_bound(placed)
     read: dict[str, Fraction] = {}
     write: dict[str, Fraction] = {}
@@ -191,8 +201,17 @@ def report(timeline: Timeline, level: str = "tile", accounting: str = "consisten
     found = Estimate(
         Fraction(timeline.cycles), tuple(read.items()), tuple(write.items()), _bottleneck(timeline)
     )
-    busy = busy_by_task(timeline)
-    return _report(placed, found, level, accounting, busy, stalls(timeline), least)
+    busy, stalled, ports = busy_by_task(timeline), stalls(timeline), _ports(timeline)
+    spent = spend(timeline) if accounting == "consistent" else energy(placed, found, accounting)
+    return _report(placed, found, level, accounting, busy, stalled, least, spent, ports)
+
+
+def _ports(timeline: Timeline) -> dict[str, int]:
+    """Row vectors asked of the buffer in one slot at most, and its ports."""
+    buffer = timeline.program.architecture.buffer
+    if buffer is None:
+        return {}
+    return {"asked": ports_asked(timeline), "available": buffer.ports}
 
 
 def _bottleneck(timeline: Timeline) -> str:
@@ -210,7 +229,8 @@ def make_report(placed: Placed, level: str, accounting: str = "consistent") -> R
     for work in placed.work:
         if work.array:
             busy.setdefault(work.array, {})[work.einsum] = work.busy * placed.batch
-    return _report(placed, found, level, accounting, busy, {}, least)
+    spent = energy(placed, found, accounting)
+    return _report(placed, found, level, accounting, busy, {}, least, spent, {})
 
 
 def _report(
@@ -221,6 +241,8 @@ def _report(
     busy: dict[str, dict[str, int]],
     stall_cycles: dict[str, dict[str, int]],
     least: Estimate,
+    spent: tuple[Spent, ...],
+    buffer_ports: dict[str, int],
 ) -> Report:
     tiling = placed.tiling
     architecture = placed.architecture
@@ -250,7 +272,7 @@ def _report(
         cycles=ceil(found.cycles),
         latency_s=float(found.cycles / architecture.clock_hz),
         traffic_bytes=_traffic(found),
-        energy_pj=_energy(placed, found, accounting),
+        energy_pj=_energy(spent),
         area_um2=_area(architecture, accounting),
         utilization={name: sum(parts.values()) for name, parts in by_array.items()},
         utilization_by_einsum=by_array,
@@ -258,6 +280,7 @@ def _report(
         bottleneck=found.bottleneck,
         lower_bound_cycles=ceil(least.cycles),
         stall_cycles=stall_cycles,
+        buffer_ports=buffer_ports,
         tiles={
             part: dict(tiling.extents)[part] for _, parts in tiling.partitions for part in parts
         },
@@ -267,16 +290,18 @@ def _report(
     )
 
 
-def _energy(placed: Placed, found: Estimate, accounting: str) -> dict[str, Any] | None:
+def _energy(spent: tuple[Spent, ...]) -> dict[str, Any] | None:
     """Energy as a report shows it; None for an architecture without an energy table."""
-    if not placed.architecture.energy_pj:
+    if not spent:
         return None
-    spent = energy(placed, found, accounting)
-    return {
+    found: dict[str, Any] = {
         "total": sum(one.pj for one in spent),
         "by_component": by_component(spent),
         "by_einsum": by_cause(spent),
     }
+    if any(one.micro_op for one in spent):
+        found["by_micro_op"] = by_micro_op(spent)
+    return found
 
 
 def _area(architecture: arch.Architecture, accounting: str) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from archsim import slots
 from archsim.elements import random_inputs
 from archsim.errors import ArchError
 from archsim.hazards import check_registers
+from archsim.ports import ports_asked
 from archsim.program import Program
 from archsim.timeline import Timeline
 from einsum_cascade.errors import Problem, Source, legal_words
@@ -32,14 +33,20 @@ def simulate(program: Program, level: str = "tile") -> Timeline:
         level: "tile" for the slot engine, "pe" for the register-level model with random values.
 
     Raises:
-        ArchError: a deadlock, an overflow, a run too long for this level; or, at "pe", values that
-            differ from the naive interpreter's.
+        ArchError: a deadlock, an overflow, a slot that asks the buffer for more than it has ports,
+            a run too long for this level; or, at "pe", values that differ from the naive
+            interpreter's.
     """
     if level not in LEVELS:
         hint = legal_words(level, LEVELS, "levels of a simulation")
         raise ArchError(Problem(Source("level"), f"unknown level '{level}'", hint=hint))
-    if level == "tile":
-        return simulate_tiles(program)
+    timeline = simulate_tiles(program) if level == "tile" else _simulate_pe(program)
+    ports_asked(timeline)
+    return timeline
+
+
+def _simulate_pe(program: Program) -> Timeline:
+    """Execute a Program with random values and compare them with the cascade's."""
     from archsim.wave import check_length, simulate_waves
 
     check_length(program)
