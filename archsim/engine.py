@@ -21,7 +21,7 @@ from archsim.granules import ticks_of
 from archsim.program import Program
 from archsim.tile_kernel import NONE
 from archsim.tile_tables import Tables, tables_of
-from archsim.tile_walk import FLUSH, Stream, walk
+from archsim.tile_walk import FLUSH, Stream, class_counts, walk
 from archsim.timeline import CAUSES, Timeline, Totals
 from einsum_cascade.errors import Problem, Source
 
@@ -46,17 +46,42 @@ def run_program(program: Program, *, enumerate_all: bool = False) -> Timeline:
         FailedError: the units wait for each other, or a FIFO overflows.
         NotCountableError: counters can't tell where a value comes from.
     """
+    return run_counted(program, enumerate_all=enumerate_all)[0]
+
+
+def run_counted(program: Program, *, enumerate_all: bool = False) -> tuple[Timeline, int]:
+    """Execute a Program as `run_program` does; also return how many tiles were looked at."""
     tables = tables_of(program)
     near = NEAR
     while True:
         stream = walk(tables, near)
         engine = _Engine(tables, stream, near, enumerate_all)
         try:
-            return engine.timeline()
+            return engine.timeline(), engine.walked
         except FailedError as failed:
             if failed.status != kernel.TOO_OLD or near > 1 << 16:
                 raise
             near *= 4
+
+
+def every_slot(program: Program) -> dict[tuple[str, int], tuple[int, ...]]:
+    """Issue slots of every micro-op, by task and its act in order; nothing is skipped.
+
+    Raises:
+        FailedError: the units wait for each other, or a FIFO overflows.
+        NotCountableError: counters can't tell where a value comes from.
+    """
+    tables = tables_of(program)
+    near = 1 << 12
+    engine = _Engine(tables, walk(tables, near), near, enumerate_all=True)
+    found: dict[tuple[str, int], tuple[int, ...]] = {}
+    for number in engine.stream.expand():
+        engine.run_class(number)
+        engine.harvest(found)
+    if program.drain != "head":
+        engine.run_class(FLUSH)
+        engine.harvest(found)
+    return found
 
 
 @dataclass
@@ -114,6 +139,30 @@ class _Engine:
     def _check(self, status: int) -> None:
         if status != kernel.FINE:
             raise FailedError(status, self._number(kernel.FAILED))
+
+    @property
+    def walked(self) -> int:
+        """Tiles that were looked at so far."""
+        return self._number(kernel.ENTERED)
+
+    def run_class(self, number: int) -> None:
+        """Run one tile of a class, or let the pipeline run empty."""
+        if number == FLUSH:
+            self._check(kernel.flush(self.code, self.state, self.classes))
+            return
+        run = (self.code, self.state, self.snapshot, self.classes, number, 1, settle.NEVER)
+        self._check(settle.run_tiles(*run))
+
+    def harvest(self, found: dict[tuple[str, int], tuple[int, ...]]) -> None:
+        """Note the slots of acts that are over and were not noted before."""
+        for t, task in enumerate(self.tables.program.tasks):
+            act = int(self._part(kernel.OVER)[t]) - 1
+            column = int(kernel.task_of(self.code, t, kernel.COLUMN))
+            while act >= 0 and (task.name, act) not in found:
+                first = int(kernel.slot_at(self.code, self.state, act, column))
+                count = self.tables.program.slots(task)
+                found[task.name, act] = tuple(self.state[first : first + count].tolist())
+                act -= 1
 
     def _part(self, part: int) -> Ints:
         """A part of the state by its place in the head of the code."""
@@ -200,25 +249,6 @@ class _Engine:
             for n, times in enumerate(counts)
         )
         return Totals(slots, active, idle, moved, ticks)
-
-
-def class_counts(stream: Stream) -> list[int]:
-    """How many tiles there are of each class."""
-    known: dict[int, dict[int, int]] = {FLUSH: {}}
-
-    def count(node: int) -> dict[int, int]:
-        if node not in known:
-            kind, items = stream.nodes[node]
-            found: dict[int, int] = {}
-            for item, times in items:
-                inner = {item: 1} if kind == "runs" else count(item)
-                for number, tiles in inner.items():
-                    found[number] = found.get(number, 0) + times * tiles
-            known[node] = found
-        return known[node]
-
-    found = count(stream.root)
-    return [found.get(number, 0) for number in range(len(stream.classes))]
 
 
 def _fifos(program: Program) -> list[tuple[str, str]]:

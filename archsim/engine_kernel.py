@@ -48,7 +48,7 @@ FIRST_WAIT, LAST_WAIT, FINISH = range(3)
 OWN, POINTED, REUSED, FETCHED, ROOMY = range(5)
 KIND, WHICH, MAKER, TARGET, STRIDE, DELAY, CAUSE, LOW, HIGH = range(9)
 WAIT = 9
-# A wait that is bound to the acts of a tile: where the slot for word 0 stands in the state (-1:
+# A wait that is bound to the acts of a tile: where the slot for word 0 stands in the state (NONE:
 # nothing to wait for), and where it stands how many slots are known (-1: it is known).
 ADDRESS, KNOWN = range(2)
 # A move: is it a store, lag, entries, the task that makes what is stored.
@@ -120,7 +120,7 @@ def bind(
         wait = code[WAIT_AT] + WAIT * (task_of(code, task, WAITS) + n)
         entry = bound + 2 + 2 * n
         kind, which, maker = code[wait + KIND], code[wait + WHICH], code[wait + MAKER]
-        state[entry + ADDRESS] = -1
+        state[entry + ADDRESS] = NONE
         if kind == OWN:
             state[entry + ADDRESS] = state[bound] + code[wait + TARGET]
             state[entry + KNOWN] = -1
@@ -157,9 +157,6 @@ def bind(
             if not is_over or state[address + slots - 1] + code[wait + DELAY] > clock + 1:
                 return TOO_OLD
             continue
-        if kind == REUSED and maker == task and act == own and not reads_ahead(code, task, wait):
-            # It reads the old value while it writes the new one.
-            continue
         state[entry + ADDRESS] = address + code[wait + TARGET]
         state[entry + KNOWN] = issued_at(code, act & ring, maker)
     for n in range(task_of(code, task, COUNT_TAKES)):
@@ -173,13 +170,6 @@ def bind(
 
 
 @numba.njit(cache=True)
-def reads_ahead(code: Ints, task: int, wait: int) -> bool:
-    """True if a task reads a register that it writes itself in a slot before it writes it."""
-    each = task_of(code, task, EACH)
-    return bool(code[wait + STRIDE] == each and code[wait + TARGET] < each - 1)
-
-
-@numba.njit(cache=True)
 def issue(code: Ints, state: Ints, unit: int, task: int, slot: int, bound: int) -> int:
     """Issue one micro-op if everything that it waits for is known; FINE, STUCK or OVERFLOW."""
     cursor = code[CURSOR] + 5 * unit + CLOCK
@@ -188,14 +178,18 @@ def issue(code: Ints, state: Ints, unit: int, task: int, slot: int, bound: int) 
     row = code[TASK_AT] + TASK * task
     word, part = slot // code[row + EACH], slot % code[row + EACH]
     step = code[STEP_AT] + 3 * (code[row + STEPS] + part)
+    own = issued_at(code, (state[bound] - code[SLOT]) // code[WIDTH], task)
     for n in range(code[step + FIRST_WAIT], code[step + LAST_WAIT]):
         entry = bound + 2 + 2 * n
         address = state[entry + ADDRESS]
         wait = code[WAIT_AT] + WAIT * (code[row + WAITS] + n)
-        if address < 0 or word < code[wait + LOW] or word > code[wait + HIGH]:
+        if address == NONE or word < code[wait + LOW] or word > code[wait + HIGH]:
             continue
         ahead = word * code[wait + STRIDE]
-        if state[entry + KNOWN] >= 0 and code[wait + TARGET] + ahead >= state[state[entry + KNOWN]]:
+        known = state[entry + KNOWN]
+        if known >= 0 and code[wait + TARGET] + ahead >= state[known]:
+            if known == own and code[wait + KIND] == REUSED:
+                continue  # It reads the old value while it writes the new one.
             return STUCK
         found = state[address + ahead] + code[wait + DELAY]
         why = code[wait + CAUSE]
@@ -207,7 +201,6 @@ def issue(code: Ints, state: Ints, unit: int, task: int, slot: int, bound: int) 
     if at > clock + 1:
         state[code[IDLE] + unit * code[CAUSES] + cause] += at - clock - 1
     state[state[bound] + slot] = at
-    own = issued_at(code, (state[bound] - code[SLOT]) // code[WIDTH], task)
     state[own] = slot + 1
     state[cursor] = at
     state[code[BUSY] + task] += 1

@@ -73,6 +73,25 @@ def walk(tables: Tables, near: int) -> Stream:
     return walker.stream
 
 
+def class_counts(stream: Stream) -> list[int]:
+    """How many tiles there are of each class."""
+    known: dict[int, dict[int, int]] = {FLUSH: {}}
+
+    def count(node: int) -> dict[int, int]:
+        if node not in known:
+            kind, items = stream.nodes[node]
+            found: dict[int, int] = {}
+            for item, times in items:
+                inner = {item: 1} if kind == "runs" else count(item)
+                for number, tiles in inner.items():
+                    found[number] = found.get(number, 0) + times * tiles
+            known[node] = found
+        return known[node]
+
+    found = count(stream.root)
+    return [found.get(number, 0) for number in range(len(stream.classes))]
+
+
 class _Walker:
     def __init__(self, tables: Tables, near: int) -> None:
         self.tables = tables

@@ -1,0 +1,190 @@
+"""The fast tile-level engine against the reference engine: every micro-op, and every repetition.
+
+The reference enumerates tiles with objects and dictionaries; the fast one walks with counters,
+issues micro-ops in numba and skips what repeats. They share the rules of a micro-op (`Run.rules`).
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_programs import CASCADE, Case, bodies, machine
+
+import archsim
+import einsum_cascade as ec
+from archsim import engine
+from archsim.errors import ArchError
+from archsim.lower_bound import lower_bound
+from archsim.lowering import lower
+from archsim.program import Program
+from archsim.slots import execute, timeline_of
+from archsim.tile_tables import tables_of
+from archsim.tile_walk import FLUSH, class_counts, walk
+from archsim.timeline import Timeline
+
+SERIAL = archsim.load_mapping("fusemax-serial")
+ORDERS = [archsim.load_mapping(name) for name in ("fusemax", "fusemax-ahead", "fusemax-serial")]
+
+
+@st.composite
+def long_programs(draw, keys: int = 70, queries: int = 30) -> Case:
+    """Programs long enough to repeat: shipped and random orders, heads, slow memories."""
+    architecture = machine(draw)
+    shipped = draw(st.booleans())
+    order = draw(st.sampled_from(ORDERS)).order if shipped else bodies(draw)
+    sizes = {
+        "E": draw(st.integers(1, 3)),
+        "F": draw(st.integers(1, 3)),
+        "M": draw(st.integers(1, keys)),
+        "P": draw(st.integers(1, queries)),
+        "H": draw(st.integers(1, 4)),
+        "B": draw(st.integers(1, 2)),
+        "P1": draw(st.integers(1, 4)),
+    }
+    mapping = replace(SERIAL, order=order, drain=draw(st.sampled_from(["never", "never", "head"])))
+    return Case(lower(CASCADE, ec.workload(**sizes), architecture, mapping))
+
+
+def same(found: Timeline, expected: Timeline) -> None:
+    assert found.cycles == expected.cycles
+    assert found.totals == expected.totals
+    assert dict(found.occupancy) == dict(expected.occupancy)
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(5000, marks=pytest.mark.slow)])
+def test_skipping_repetitions_is_exact(count):
+    """Cycles, idle slots by cause, bytes and the fill of FIFOs, with and without skipping."""
+    seen = Counter()
+
+    @settings(max_examples=count, suppress_health_check=list(HealthCheck))
+    @given(long_programs(keys=400, queries=60))
+    def agree(case):
+        program = case.program
+        try:
+            expected = engine.run_program(program, enumerate_all=True)
+        except (engine.FailedError, ArchError):
+            seen["failed"] += 1
+            with pytest.raises((engine.FailedError, ArchError)):
+                engine.run_program(program)
+            return
+        found, walked = engine.run_counted(program)
+        same(found, expected)
+        seen["ran"] += 1
+        seen["skipped"] += walked < sum(class_counts(walk(tables_of(program), near=12)))
+
+    agree()
+    assert seen["failed"] <= count / 3
+    assert seen["skipped"] >= seen["ran"] / 3
+
+
+@pytest.mark.parametrize("count", [80, pytest.param(1000, marks=pytest.mark.slow)])
+def test_the_engine_finds_what_the_reference_finds(count):
+    seen = Counter()
+
+    @settings(max_examples=count, suppress_health_check=list(HealthCheck))
+    @given(long_programs())
+    def agree(case):
+        program = case.program
+        try:
+            expected = timeline_of(execute(program))
+        except ArchError as error:
+            seen[str(error).partition(": ")[2].partition(":")[0]] += 1
+            with pytest.raises((engine.FailedError, ArchError)):
+                engine.run_program(program)
+            return
+        seen["ran"] += 1
+        same(engine.run_program(program), expected)
+
+    agree()
+    assert set(seen) <= {"ran", "deadlock", "overflow"}
+    assert seen["ran"] >= count / 2
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(long_programs())
+def test_every_micro_op_is_issued_when_the_reference_issues_it(case):
+    program = case.program
+    try:
+        run = execute(program)
+        run.occupancy()
+    except ArchError:
+        return
+    found = engine.every_slot(program)
+    expected = {
+        (task.name, act): tuple(run.at[task.name, tile])
+        for task in program.tasks
+        for act, tile in enumerate(program.acting[task.name])
+    }
+    assert found == expected
+
+
+def entries(program: Program) -> list[tuple[tuple[str, ...], int, int, int]]:
+    """What acts on every tile, and how much of the array it fills, from the enumerated Program."""
+    return [
+        (
+            tuple(t.name for t in program.tasks if tile.index in program.ordinals[t.name]),
+            tile.rows,
+            tile.cols,
+            program.points(tile),
+        )
+        for tile in program.tiles
+    ]
+
+
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@given(long_programs())
+def test_the_walk_finds_every_tile_in_order(case):
+    program = case.program
+    tables = tables_of(program)
+    stream = walk(tables, near=12)
+    found = []
+    for number in stream.expand():
+        if number != FLUSH:
+            row = stream.classes[number]
+            acts = tuple(t.name for n, t in enumerate(program.tasks) if row[n])
+            found.append((acts, *row[-3:].tolist()))
+    assert found == entries(program)
+    assert sum(class_counts(stream)) == len(program.tiles)
+
+
+def run(mapping: str = "fusemax", arch: str = "fusemax", **sizes: int) -> tuple[Timeline, int]:
+    found = lower(CASCADE, ec.workload(**sizes), arch, mapping)
+    bound = lower_bound(found.placed).cycles
+    return engine.run_program(found), -(-bound.numerator // bound.denominator)
+
+
+@pytest.mark.parametrize("tokens", [16 << 10, 64 << 10, 256 << 10, 1 << 20, (16 << 10) + 77])
+def test_the_shipped_mapping_stays_within_two_percent_of_the_bound(tokens):
+    """BERT: the whole gap is the start, the end and what memory brings before the first tile."""
+    timeline, bound = run(B=64, H=12, E=64, F=64, M=tokens, P=tokens)
+    assert bound <= timeline.cycles <= 1.02 * bound
+    assert timeline.cycles - bound < 0.0001 * bound or tokens < 64 << 10
+
+
+def test_a_million_tokens_are_counted_to_the_cycle():
+    """Each m1 step adds P1 tiles of 138 slots to a head, and FIFOs fill as in short runs."""
+    timeline, bound = run(B=64, H=12, E=64, F=64, M=1 << 20, P=1 << 20)
+    heads, tiles = 64 * 12, (1 << 12) ** 2
+    # Lanes: 138 slots a tile and F more where a query tile ends.
+    assert timeline.totals.slots["array_1d"] == {
+        "RM": heads * tiles,
+        "PRM": 7 * heads * tiles,
+        "SPD": heads * tiles,
+        "RD": heads * tiles,
+        "SPNV": 64 * heads * tiles,
+        "RNV": 64 * heads * tiles,
+        "AV": 64 * heads * (1 << 12),
+    }
+    assert bound == heads * (138 * tiles + 64 * (1 << 12))
+    assert dict(timeline.occupancy)["SLNV@landing"] == 70
+    twice = run(B=64, H=12, E=64, F=64, M=1 << 20, P=1 << 20)[0]
+    assert twice == timeline
+
+
+def test_heads_add_the_same_every_time():
+    """No repetition is special: cycles grow by the same amount with every further head."""
+    cycles = [run(H=heads, E=64, F=64, M=4096, P=4096)[0].cycles for heads in (4, 5, 50, 500)]
+    assert cycles[2] - cycles[1] == 45 * (cycles[1] - cycles[0])
+    assert cycles[3] - cycles[2] == 450 * (cycles[1] - cycles[0])
