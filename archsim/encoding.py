@@ -95,6 +95,7 @@ class Encoder:
             np.zeros((count, 3)),
             np.zeros((count, rows)),
             np.zeros((count, cols)),
+            program.masks[0],
             *self._arithmetic(unit),
         )
         for n, op in enumerate(micro_ops):
@@ -118,7 +119,8 @@ class Encoder:
         own = self.registers[task.unit][task.name, number]
         in_array = task.unit == program.array.name
         row[pe.LATENCY] = row[pe.LOOP] = latency
-        row[pe.ROWS], row[pe.ONLY_ROW], row[pe.RUN] = op.tile.rows, -1, op.run
+        row[pe.TILE_MASK] = program.masks[1][op.tile.index]
+        row[pe.ONLY_ROW], row[pe.RUN] = -1, op.run
         row[pe.COLS], row[pe.PART] = op.tile.cols, slot + 1 if slots > 1 else 0
         row[pe.FUNCTION] = FUNCTIONS.index(step.function if slot == 0 else "copy")
         if slot == 0:

@@ -40,6 +40,8 @@ def recurrence_cycles(placed: Placed, phase: Phase) -> int:
     for loop in _recurrences(cascade):
         if {einsum.name for einsum in loop.einsums} <= names:
             steps = dict(placed.tiling.extents)[loop.rank]
+            if placed.filters is not None:
+                steps = placed.filters.steps(loop.rank)
             slowest = max(slowest, steps * _step_cycles(placed, loop))
     return slowest
 

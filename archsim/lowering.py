@@ -77,6 +77,7 @@ def lower_placed(placed: Placed) -> Program:
         lanes.landing_entries,
         lanes.return_entries,
         mapping.drain,
+        placed.filters.limits if placed.filters else (),
     )
     problems = [*_check_load(placed), *_check_tiles(program), *_check_words(program)]
     if problems:

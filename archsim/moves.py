@@ -13,6 +13,7 @@ from math import prod
 
 from archsim.placement import BATCH_RANKS, Placed
 from archsim.program import Move, Program, Task
+from archsim.residency import granule_loops
 
 # Epochs by which a store stands behind the task that makes its words: while they cross the array,
 # fetches for the tiles after go first.
@@ -72,11 +73,8 @@ def _granule(program: Program, name: str) -> tuple[tuple[str, ...], tuple[str, .
         inside = mapping.loops[others[0] :] if others else ()
         stays = prod(counts[loop] for loop in mine if loop in inside)
         return (*batch, *mine), words, stays + 1
-    outside = [loop for loop in mapping.loops if loop not in held]
-    last = max((i for i, loop in enumerate(outside) if loop in mine), default=-1)
-    again = outside[: last + 1]
+    loops = granule_loops(mapping, tuple(mine), name)
     kept = [loop for loop in mine if loop in held]
-    loops = tuple(loop for loop in mapping.loops if loop in again or loop in kept)
     return (*batch, *loops), words, twice * prod(counts[loop] for loop in kept)
 
 

@@ -1,9 +1,9 @@
 """The tiles of a nest in order: which there are, how far each fills the array, what comes before.
 
 A filter such as `m <= p` is a limit: a sum of coefficients times variables that may not fall below
-zero. Tiles in which it keeps no point are left out; a tile in which it keeps some is partial. Along
-a loop the tiles that are left form one stretch, because limits are straight. A value that an
-earlier tile made is that of the nearest one that is there.
+zero. Tiles in which it keeps no point are left out, if leaving them out changes nothing; a tile in
+which it keeps some is partial. Along a loop the tiles that are left form one stretch, because
+limits are straight. A value that an earlier tile made is that of the nearest one that is there.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ class Limit:
     """A point is kept if the sum of coefficient * variable, and the constant, is not negative.
 
     Variables are loops of the nest and those on rows and columns: for `m <= p` with m split into
-    m1, m0 and p into p1, p0 that is P0 p1 + p0 - M0 m1 - m0 >= 0.
+    m1, m0 and p into p1, p0 that is P0 p1 + p0 - M0 m1 - m0 >= 0. If it `skips`, a tile in which it
+    keeps no point is left out; else such a tile is there, with every PE masked.
     """
 
     terms: tuple[tuple[str, int], ...]
     constant: int = 0
+    skips: bool = True
 
     def of(self, variable: str) -> int:
         """Coefficient of a variable."""
@@ -100,7 +102,7 @@ class Nest:
             first = limit.constant + sum(c * at.get(v, 0) for v, c in limit.terms)
             ends = [limit.of(self.rows.variable) * (rows - 1)]
             ends.append(limit.of(self.cols.variable) * (cols - 1))
-            if first + sum(max(0, end) for end in ends) < 0:
+            if limit.skips and first + sum(max(0, end) for end in ends) < 0:
                 return None
             whole = first + sum(min(0, end) for end in ends) >= 0
             offsets.append(None if whole else first)
@@ -125,6 +127,28 @@ class Nest:
                 along = limit.of(self.rows.variable) * r + limit.of(self.cols.variable) * c
                 kept = kept & (offset + along >= 0)
         return kept
+
+
+def mask_table(
+    nest: Nest, tiles: Iterable[Tile], shape: tuple[int, int]
+) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
+    """The different masks of tiles, [mask, row, column], and which one each tile has.
+
+    Most tiles share a few: the full one, ragged ends, and those along the edge of a filter.
+    """
+    numbers: dict[tuple[object, ...], int] = {}
+    masks: dict[bytes, int] = {}
+    table: list[NDArray[np.bool_]] = []
+    found = []
+    for tile in tiles:
+        key = (tile.rows, tile.cols, tile.offsets)
+        if key not in numbers:
+            mask = nest.mask(tile, shape)
+            numbers[key] = masks.setdefault(mask.tobytes(), len(table))
+            if numbers[key] == len(table):
+                table.append(mask)
+        found.append(numbers[key])
+    return np.array(table, dtype=np.bool_).reshape(-1, *shape), tuple(found)
 
 
 def span(

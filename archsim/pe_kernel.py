@@ -27,11 +27,12 @@ NONE, CONSTANT, LEFT, TOP, REGISTER, ACCUMULATOR, LANDING, LANE, RETURNED = rang
 MEMORY, STORE, DRAIN = 9, 10, 11
 # Where a result goes.
 TO_REGISTER, TO_COLUMN, TO_OUTPUT = 1, 2, 4
-# What a PE does in a row behind the end of the tile: as any other, pass the top word, keep 0.
+# What a masked PE does: as any other, pass the top word, keep 0.
 PLAIN, PASS, ZERO = range(3)
 # How a run ends.
 FINE, DEADLOCK, NOT_VALID, OVERFLOW = range(4)
 # Columns of the table of micro-ops. RETURN counts FIFOs from 1; ONLY_ROW is -1 for all rows;
+# TILE_MASK is a row of the stream's masks, and MASK what PEs outside it do;
 # PARTIAL sums may be added to but not yet read; RUN counts how often the pipeline ran empty before;
 # NARROW results are rounded to a word; FETCHED and STORED are the last moves, in the order of the
 # channel, that must be over before, counted from 1 (0: none). COLS, READS and PART are for counting
@@ -39,7 +40,7 @@ FINE, DEADLOCK, NOT_VALID, OVERFLOW = range(4)
 # the buffer does not), and which slot of an operator of several it is, from 1.
 (
     FUNCTION, SOURCE_A, INDEX_A, SOURCE_B, INDEX_B, SOURCE_C, INDEX_C, GOES, TARGET, QUEUE,
-    LATENCY, LOOP, ROWS, MASK, ONLY_ROW, RETURN, PARTIAL, RUN, NARROW, FETCHED, STORED,
+    LATENCY, LOOP, TILE_MASK, MASK, ONLY_ROW, RETURN, PARTIAL, RUN, NARROW, FETCHED, STORED,
     COLS, READS, PART,
 ) = range(24)  # fmt: skip
 FIELDS = 24
@@ -58,14 +59,15 @@ Bits = NDArray[np.bool_]
 class Stream(NamedTuple):
     """Micro-ops of a unit in order: a row of FIELDS, constants, and words for its edges each.
 
-    `multiplier` is EXACT for float64, else that of format_kernels; then exp2 is computed with the
-    unit's method and table.
+    `masks` says which PEs hold points, [mask, row, column]. `multiplier` is EXACT for float64, else
+    that of format_kernels; then exp2 is computed with the unit's method and table.
     """
 
     ops: Ints
     constants: Floats
     left: Floats
     top: Floats
+    masks: Bits
     multiplier: int
     method: int
     table: Floats
@@ -204,8 +206,8 @@ def take(fifo: Fifo, c: int, q: int) -> float:
 
 @numba.njit(cache=True)
 def execute_pe(
-    ops: Ints, constants: Floats, k: int, r: int, c: int, t: int, left: float, above: float,
-    multiplier: int, method: int, table: Floats,
+    ops: Ints, constants: Floats, masks: Bits, k: int, r: int, c: int, t: int, left: float,
+    above: float, multiplier: int, method: int, table: Floats,
     value: Floats, valid: Ints, loop: Ints,
 ) -> tuple[bool, float, bool]:  # fmt: skip
     """One PE executes micro-op k on its registers.
@@ -236,10 +238,8 @@ def execute_pe(
     if only >= 0:
         # A drain gives, and a load takes, in one row at a time.
         result = a if r == only else above
-    elif r >= ops[k, ROWS] and ops[k, MASK] == PASS:
-        result = above
-    elif r >= ops[k, ROWS] and ops[k, MASK] == ZERO:
-        result = 0.0
+    elif ops[k, MASK] != PLAIN and not masks[ops[k, TILE_MASK], r, c]:
+        result = above if ops[k, MASK] == PASS else 0.0
     elif multiplier == EXACT:
         result = compute(ops[k, FUNCTION], a, b, d)
     else:
@@ -257,9 +257,9 @@ def execute_pe(
 
 
 @numba.njit(cache=True)
-def note(ops: Ints, k: int, r: int, c: int, executed: Ints, acted: Ints) -> None:
-    """Count that PE (r, c) has executed micro-op k, if it holds a point of the tile."""
-    if r < ops[k, ROWS] and c < ops[k, COLS]:
+def note(ops: Ints, k: int, r: int, holds: bool, executed: Ints, acted: Ints) -> None:
+    """Count that a PE of row r has executed micro-op k, if it holds a point of the tile."""
+    if holds:
         executed[k] += 1
         if ops[k, ONLY_ROW] < 0 or r == ops[k, ONLY_ROW]:
             acted[k] += 1
@@ -272,7 +272,8 @@ def clock_array(
 ) -> int:  # fmt: skip
     """One cycle of the array. Returns the last cycle of a result, or -1 if a word is missing."""
     # Names of their own: a lookup in a tuple of arrays for each PE takes longer than the PE.
-    ops, constants, left, top = stream.ops, stream.constants, stream.left, stream.top
+    ops, constants, masks = stream.ops, stream.constants, stream.masks
+    left, top = stream.left, stream.top
     multiplier, method, table = stream.multiplier, stream.method, stream.table
     value, valid, loop = cells.value, cells.valid, cells.loop
     at, column, right, down = wires.at, wires.column, wires.right, wires.down
@@ -305,12 +306,12 @@ def clock_array(
             else:
                 above = top[k, c]
             fine, passes, is_result = execute_pe(
-                ops, constants, k, r, c, t, right[r, c], above,
+                ops, constants, masks, k, r, c, t, right[r, c], above,
                 multiplier, method, table, value, valid, loop,
             )  # fmt: skip
             if not fine:
                 return -1
-            note(ops, k, r, c, executed, acted)
+            note(ops, k, r, masks[ops[k, TILE_MASK], r, c], executed, acted)
             down[r, c, stage] = passes
             if is_result and r == rows - 1:
                 send(landing, c, ops[k, QUEUE], t + ops[k, LATENCY], passes)
@@ -359,7 +360,7 @@ def clock_lanes(
             multiplier, method, table = stream.multiplier, stream.method, stream.table
             result = rounded(ops[k, FUNCTION], a, b, d, multiplier, method, table)
         # A lane holds points of its column, whatever the rows of the tile.
-        note(ops, k, 0, c, log.executed, log.acted)
+        note(ops, k, 0, c < ops[k, COLS], log.executed, log.acted)
         if ops[k, GOES] & TO_REGISTER:
             cells.value[ops[k, TARGET], 0, c] = result
             cells.valid[ops[k, TARGET], 0, c] = t + ops[k, LATENCY]

@@ -19,9 +19,12 @@ from math import prod
 
 from archsim.arch import Architecture, Array
 from archsim.errors import ArchError
+from archsim.filters import HINT, Filters, filters_of, refusal
 from archsim.formulas import ceil_div, compute
 from archsim.mapping import Mapping, Placement
+from archsim.packing import packed
 from archsim.recognition import recognised
+from archsim.residency import granule_loops
 from archsim.tiling import Tiling, tile
 from einsum_cascade.cascade import Cascade, Einsum, Workload, variables_in
 from einsum_cascade.errors import Problem, legal_words
@@ -80,6 +83,8 @@ class Placed:
     tiling: Tiling
     batch: int
     phases: tuple[Phase, ...]
+    # What filters leave of the tiles; None without filters.
+    filters: Filters | None = None
 
     @property
     def work(self) -> tuple[Work, ...]:
@@ -97,28 +102,33 @@ def place(
 ) -> Placed:
     """Put a cascade on an architecture; `double_buffer` as in `tiling.tile`.
 
-    A cascade that equals the mapping's up to names is placed as that one, in its words.
+    A cascade that equals the mapping's up to names is placed as that one, in its words. Query heads
+    that share keys are packed (`packing`).
 
     Raises:
         ArchError: every Einsum that the mapping does not place, every name it uses that does not
             exist, every operator that an array lacks; or a tile that does not fit.
         CascadeError: the workload lacks the size of a rank.
     """
-    cascade = recognised(cascade, mapping)
+    cascade, workload = packed(recognised(cascade, mapping), workload)
     problems = list(_check(cascade, architecture, mapping))
     if problems:
         raise ArchError(problems)
     tiling = tile(cascade, workload, architecture, mapping, double_buffer=double_buffer)
+    filters = filters_of(cascade, architecture, mapping, tiling)
     where = dict(mapping.placements)
     work: dict[str, list[Work]] = {}
     for einsum in cascade.einsums:
         if not einsum.is_initial:
-            one = _work(cascade, einsum, where[einsum.name], architecture, mapping, tiling)
+            at = where[einsum.name]
+            one = _work(cascade, einsum, at, architecture, tiling, filters)
             work.setdefault(einsum.name, []).append(one)
     groups = mapping.phases or (tuple(work),)
-    phases = tuple(_phase(cascade, mapping, tiling, groups, i, work) for i in range(len(groups)))
+    phases = tuple(
+        _phase(cascade, mapping, tiling, groups, i, work, filters) for i in range(len(groups))
+    )
     batch = prod(workload.size(rank, 1) for rank in BATCH_RANKS if rank not in cascade.ranks)
-    return Placed(cascade, workload, architecture, mapping, tiling, batch, phases)
+    return Placed(cascade, workload, architecture, mapping, tiling, batch, phases, filters)
 
 
 def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> Iterator[Problem]:
@@ -207,8 +217,9 @@ def _refused(cascade: Cascade, einsum: Einsum) -> tuple[str, str] | None:
     """What in an Einsum has no model of its cost, and what to do about it; None if all has."""
     indices = [index for read in einsum.reads for index in read.indices]
     visits = "how many of its points a mapping visits is not modelled"
-    if einsum.where is not None:
-        return f"has a filter: {visits}", "place a cascade without filters and gathers"
+    reason = refusal(einsum)
+    if reason is not None:
+        return f"has a filter that can't be placed: {reason}", HINT
     if any(accesses(index) for index in indices):
         return f"gathers: {visits}", "place a cascade without filters and gathers"
     if any(isinstance(node, Select) for node in walk(einsum.map)):
@@ -268,8 +279,8 @@ def _work(
     einsum: Einsum,
     where: Placement,
     architecture: Architecture,
-    mapping: Mapping,
     tiling: Tiling,
+    filters: Filters | None,
 ) -> Work:
     ranks = [cascade.rank_of(variable) for variable in einsum.variables]
     leaves = tuple(leaf for rank in ranks for leaf in tiling.leaves(rank))
@@ -283,7 +294,9 @@ def _work(
     ]
     spatial = {rank for _, ranks in axes for rank in ranks}
     steps = 0
-    for number, extents in _tiles(leaves, tiling):
+    if filters is not None:
+        points, steps = filters.work(einsum.name, leaves, dict(tiling.extents))
+    for number, extents in _tiles(leaves, tiling) if filters is None else ():
         folds = prod(
             ceil_div(prod(extents[rank] for rank in ranks if rank in extents), size)
             for size, ranks in axes
@@ -353,6 +366,7 @@ def _phase(
     groups: tuple[tuple[str, ...], ...],
     index: int,
     work: dict[str, list[Work]],
+    filters: Filters | None,
 ) -> Phase:
     """Collect one phase: its work, and what it reads from and writes to the outer memory."""
     group = groups[index]
@@ -366,8 +380,7 @@ def _phase(
         for access in einsum.reads:
             tensor = cascade.tensor(access.tensor)
             if tensor.name not in group and tensor.name not in read:
-                words = Fraction(_size(cascade, tiling, tensor.name))
-                words *= _fetches(cascade, mapping, tiling, tensor.name)
+                words = Fraction(_fetched(cascade, mapping, tiling, tensor.name, filters))
                 if tensor.name in refetch:
                     at = mapping.place("refetch", tensor.name)
                     words *= compute(refetch[tensor.name], names, at)
@@ -398,14 +411,15 @@ def _size(cascade: Cascade, tiling: Tiling, name: str) -> int:
     return _points(tuple(leaf for rank in ranks for leaf in tiling.leaves(rank)), tiling)
 
 
-def _fetches(cascade: Cascade, mapping: Mapping, tiling: Tiling, name: str) -> int:
-    """How often each word of a tensor is read, given what the buffer holds of it."""
-    held = dict(mapping.held).get(name)
-    if held is None:
-        return 1
+def _fetched(
+    cascade: Cascade, mapping: Mapping, tiling: Tiling, name: str, filters: Filters | None
+) -> int:
+    """Words of a tensor that are read, each as often as the buffer does not hold it."""
     extents = dict(tiling.extents)
-    own = {leaf for rank in cascade.tensor(name).ranks if rank for leaf in tiling.leaves(rank)}
-    inside = {cascade.rank_of(variable) for variable in held}
-    outside = [rank for rank in map(cascade.rank_of, mapping.loops) if rank not in inside]
-    last = max((i for i, rank in enumerate(outside) if rank in own), default=-1)
-    return prod(extents[rank] for rank in outside[: last + 1] if rank not in own)
+    own = [leaf for rank in cascade.tensor(name).ranks if rank for leaf in tiling.leaves(rank)]
+    mine = tuple(v for v in mapping.loops if cascade.rank_of(v) in own)
+    loops = granule_loops(mapping, mine, name)
+    if filters is not None:
+        return filters.words(loops, tuple(own), extents)
+    again = (extents[rank] for rank in map(cascade.rank_of, loops) if rank not in own)
+    return _size(cascade, tiling, name) * prod(again)

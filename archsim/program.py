@@ -13,9 +13,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
+import numpy as np
+from numpy.typing import NDArray
+
 from archsim.arch import Architecture, Array
 from archsim.issue import Body, show_entry
-from archsim.nest import Limit, Loop, Nest, Tile, span
+from archsim.nest import Limit, Loop, Nest, Tile, mask_table, span
 from archsim.placement import Placed
 from einsum_cascade.cascade import Cascade
 from einsum_cascade.documents import Document
@@ -303,6 +306,15 @@ class Program:
     def tiles(self) -> tuple[Tile, ...]:
         """Every tile in order. Tiles that hold no element, or none that is kept, are left out."""
         return self.space.tiles()
+
+    @cached_property
+    def masks(self) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
+        """Masks of the array's PEs, [mask, row, column], and the number of each tile's.
+
+        PEs outside a tile's mask hold no point: they pass the top word on in a reduction, and
+        keep 0 in a map.
+        """
+        return mask_table(self.space, self.tiles, self.shape)
 
     @cached_property
     def acting(self) -> dict[str, tuple[int, ...]]:

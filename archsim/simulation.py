@@ -63,7 +63,9 @@ def _simulate_pe(program: Program) -> Timeline:
     whole = {program.cascade.whole_of(rank) for rank in ranks}
     if prod(program.sizes[rank] for rank in whole) <= CHECKED_POINTS:
         parts = [part for _, split in program.cascade.splits for part in split[1:]]
-        sizes = {part: program.sizes[part] for part in parts}
+        # Some ranks are of no tensor: the keys of a window, say.
+        others = [rank for rank in program.cascade.ranks if rank not in ranks | whole]
+        sizes = {rank: program.sizes[rank] for rank in (*parts, *others)}
         expected = evaluate(program.cascade, sizes=sizes, **inputs)
         for name, values in run.outputs.items():
             error = _error(values, expected[name])

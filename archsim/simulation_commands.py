@@ -90,6 +90,7 @@ def _workload(
     cascade: ec.Cascade, mapping: Mapping, model: str | None, set_: list[str] | None
 ) -> ec.Workload:
     """The sizes of a run; a size that nothing has is a slip of the pen."""
+    from archsim.packing import KEY_HEADS
     from archsim.placement import BATCH_RANKS
     from einsum_cascade import catalog
 
@@ -97,7 +98,7 @@ def _workload(
     found = catalog.workload(model, **given)
     parts = {part for _, split in mapping.partitions for part in split}
     model_ranks = dict(catalog.workload(model).sizes) if model else {}
-    known = {*cascade.ranks, *parts, *BATCH_RANKS, *model_ranks}
+    known = {*cascade.ranks, *parts, *BATCH_RANKS, KEY_HEADS, *model_ranks}
     for rank in given:
         if rank not in known:
             hint = legal_words(rank, sorted(known), f"ranks of {cascade.name}")

@@ -70,6 +70,7 @@ def _run(
 ) -> Any:
     """All words of a task in a tile."""
     rows, cols = (tile.rows, tile.cols) if task.unit == program.array.name else (1, tile.cols)
+    kept = program.space.mask(tile, (rows, cols)) if tile.is_partial else None
     running = np.full((rows, cols), task.identity or 0.0)
     words = []
     for number in range(program.word_count(task)):
@@ -100,7 +101,9 @@ def _run(
                     row = [
                         flow if o is None else np.broadcast_to(o, (rows, cols))[r] for o in operands
                     ]
-                    flow = function(*row)
+                    below = function(*row)
+                    # A masked PE passes the word from above.
+                    flow = below if kept is None else np.where(kept[r], below, flow)
                 temporaries.append(flow)
             else:
                 temporaries.append(function(*operands))
@@ -108,7 +111,7 @@ def _run(
         if task.kind == "accumulate":
             running = result
         elif task.kind == "map":
-            result = word(result, numbers)
+            result = word(result if kept is None else np.where(kept, result, 0.0), numbers)
         words.append(result)
     if task.kind == "accumulate":
         return [running]

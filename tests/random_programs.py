@@ -1,4 +1,7 @@
-"""Random programs of FuseMax's cascade: machines, orders, sizes. Engines and hardware run them."""
+"""Random programs of FuseMax's cascade: machines, orders, filters, sizes.
+
+Engines and hardware run them.
+"""
 
 from dataclasses import replace
 
@@ -11,7 +14,16 @@ from archsim.issue import Body, Item
 from archsim.lowering import lower
 from archsim.program import Program
 
-CASCADE = ec.load("softmax-1pass")
+CASCADES = [
+    ec.load(name)
+    for name in (
+        "softmax-1pass",
+        "causal-1pass",
+        "window-1pass",
+        "causal-gqa-1pass",
+        "window-gqa-1pass",
+    )
+]
 SMALL = archsim.load_architecture("fusemax-4x4")
 SERIAL = archsim.load_mapping("fusemax-serial")
 # What each task needs of the same tile, and what runs where.
@@ -164,8 +176,17 @@ def programs(draw, longest: int = 4, *, in_hardware: bool = False) -> Case:
         "P": draw(st.integers(1, 9)),
         "H": draw(st.integers(1, 2)),
         "P1": draw(st.integers(1, 2)),
+        "G": draw(st.integers(1, 3)),
+        "W": draw(st.integers(1, 8)),
     }
     mapping = replace(
         SERIAL, order=bodies(draw), drain=draw(st.sampled_from(["never", "never", "head"]))
     )
-    return Case(lower(CASCADE, ec.workload(**sizes), architecture, mapping))
+    cascade = draw(st.sampled_from([CASCADES[0], *CASCADES]))
+    return Case(lower(cascade, ec.workload(**sizes), architecture, mapping))
+
+
+def expected(program: Program, inputs: dict) -> dict:
+    """What the naive interpreter says."""
+    ranks = [rank for rank in ("M0", "G", "W") if rank in program.cascade.ranks]
+    return ec.evaluate(program.cascade, sizes={r: program.sizes[r] for r in ranks}, **inputs)
