@@ -1,7 +1,8 @@
 // ROWS by COLS processing elements behind a line of column heads; one row makes a line of lanes. The
 // instruction that is issued enters the top left corner in the same cycle; column c follows c cycles
 // later and row r HOP * r cycles later, and so do the words from the edges, which are given at once.
-// rows_in: how many rows hold elements; row_only: the one row that an instruction is meant for.
+// mask_in: the number of the tile's mask, of which PE (r, c) has bit r * COLS + c of HOLDS, mask after
+// mask; row_only: the one row that an instruction is meant for.
 `default_nettype none
 module grid #(
     parameter int ROWS     = 2,
@@ -12,6 +13,8 @@ module grid #(
     parameter int HOP      = 1,
     parameter int LATS     = 1,
     parameter int ADD_LOOP = 1,
+    parameter int MASKS    = 1,
+    parameter bit [MASKS*ROWS*COLS-1:0] HOLDS = {(MASKS*ROWS*COLS){1'b1}},
     parameter int BF16     = 1,
     parameter int HAS_STEP = 1,
     parameter int HAS_DIV  = 0,
@@ -25,7 +28,7 @@ module grid #(
     input  wire                      en,
     input  wire [63:0]               op,
     input  wire [8:0]                head,
-    input  wire [15:0]               rows_in,
+    input  wire [15:0]               mask_in,
     input  wire [15:0]               row_only,
     input  wire [32*ROWS-1:0]        left,
     input  wire [32*COLS-1:0]        edge_words,
@@ -44,7 +47,8 @@ module grid #(
 );
     // Between PEs, element (r, c) at r * (COLS + 1) + c, or r * COLS + c downwards.
     wire [63:0]     ops     [0:ROWS*(COLS+1)-1];
-    wire            fills [0:ROWS*(COLS+1)-1];
+    localparam int NUMBER = MASKS > 1 ? $clog2(MASKS) : 1;
+    wire [NUMBER-1:0] numbers [0:ROWS*(COLS+1)-1];
     wire            heres   [0:ROWS*(COLS+1)-1];
     wire [31:0]     lefts   [0:ROWS*(COLS+1)-1];
     wire [31:0]     downs   [0:(ROWS+1)*COLS-1];
@@ -57,10 +61,10 @@ module grid #(
     wire [COLS-1:0]      head_faults;
     wire [ROWS-1:0]      falling;
     wire [63:0] columns [0:ROWS-1];
-    wire [15:0] counts  [0:ROWS-1];
+    wire [NUMBER-1:0] masks [0:ROWS-1];
     wire [15:0] onlys   [0:ROWS-1];
     assign columns[0] = op;
-    assign counts[0]  = rows_in;
+    assign masks[0]   = mask_in[NUMBER-1:0];
     assign onlys[0]   = row_only;
     assign falling[0] = 1'b0;
     assign heads[0]   = head;
@@ -71,17 +75,16 @@ module grid #(
     generate
         for (r = 0; r < ROWS; r = r + 1) begin : gen_row
             if (r > 0) begin : gen_fall
-                // Down the first column: the instruction, and the row counts one less each row.
+                // Down the first column: the instruction, its mask, and the row one less each row.
                 wire arrives;
                 wire [62:0] rest;
                 strobe_delay #(.N(HOP)) strobe (
                     .clk(clk), .rst(rst), .en(en), .x(columns[r-1][0]), .y(arrives), .any(falling[r])
                 );
-                delay #(.W(63 + 32), .N(HOP)) fall (
+                delay #(.W(63 + NUMBER + 16), .N(HOP)) fall (
                     .clk(clk), .en(en),
-                    .x({columns[r-1][63:1], counts[r-1] == 16'd0 ? 16'd0 : counts[r-1] - 16'd1,
-                        onlys[r-1] - 16'd1}),
-                    .y({rest, counts[r], onlys[r]})
+                    .x({columns[r-1][63:1], masks[r-1], onlys[r-1] - 16'd1}),
+                    .y({rest, masks[r], onlys[r]})
                 );
                 assign columns[r] = {rest, arrives};
             end
@@ -90,19 +93,24 @@ module grid #(
                 .clk(clk), .en(en), .x(left[32*r +: 32]), .y(entering)
             );
             assign ops[r*(COLS+1)]     = columns[r];
-            assign fills[r*(COLS+1)] = counts[r] != 16'd0;
+            assign numbers[r*(COLS+1)] = masks[r];
             assign heres[r*(COLS+1)]   = onlys[r] == 16'd0;
             assign lefts[r*(COLS+1)]   = entering;
             for (c = 0; c < COLS; c = c + 1) begin : gen_pe
+                wire [MASKS-1:0] holds;
+                for (genvar k = 0; k < MASKS; k = k + 1) begin : gen_mask
+                    assign holds[k] = HOLDS[(k*ROWS + r)*COLS + c];
+                end
                 pe #(
-                    .REGS(REGS), .HOP(HOP), .LATS(LATS), .ADD_LOOP(ADD_LOOP), .BF16(BF16),
+                    .REGS(REGS), .HOP(HOP), .LATS(LATS), .ADD_LOOP(ADD_LOOP), .MASKS(MASKS),
+                    .BF16(BF16),
                     .HAS_STEP(HAS_STEP), .HAS_DIV(HAS_DIV), .HAS_EXP(HAS_EXP), .DEGREE(DEGREE),
                     .COEFFICIENTS(COEFFICIENTS), .POOL(POOL)
                 ) pe (
                     .clk(clk), .rst(rst), .en(en),
-                    .op(ops[r*(COLS+1)+c]), .filled(fills[r*(COLS+1)+c]),
-                    .here(heres[r*(COLS+1)+c]), .left(lefts[r*(COLS+1)+c]), .top(downs[r*COLS+c]),
-                    .op_next(ops[r*(COLS+1)+c+1]), .filled_next(fills[r*(COLS+1)+c+1]),
+                    .op(ops[r*(COLS+1)+c]), .number(numbers[r*(COLS+1)+c]),
+                    .holds(holds), .here(heres[r*(COLS+1)+c]), .left(lefts[r*(COLS+1)+c]), .top(downs[r*COLS+c]),
+                    .op_next(ops[r*(COLS+1)+c+1]), .number_next(numbers[r*(COLS+1)+c+1]),
                     .here_next(heres[r*(COLS+1)+c+1]), .left_next(lefts[r*(COLS+1)+c+1]),
                     .down(downs[(r+1)*COLS+c]), .result(results[r*COLS+c]),
                     .ready(readies[r*COLS+c]), .addable(addables[r*COLS+c]),
@@ -139,7 +147,7 @@ module grid #(
     endgenerate
     assign fault  = (|faults) | (|head_faults);
     assign flying = (|trails) | (|enters) | (|falling);
-    wire unused = &{1'b0, heads[COLS]};
+    wire unused = &{1'b0, heads[COLS], mask_in};
 `ifdef FORMAL
     // Skew cancels: PE (r, c) executes what was issued HOP * r + c cycles ago, and queues of column c
     // hold what those of the column before held a cycle ago. So no column ever waits, and none but the

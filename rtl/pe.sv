@@ -1,13 +1,16 @@
 // A processing element, or a lane: registers, one ALU, and an instruction each cycle that comes along
 // with its words from the left and from the top. Instruction and left word go on to the right in the
 // next cycle; what goes down arrives HOP cycles later. A result is in its register LAT cycles later,
-// LAT being the instruction's; `ready` says so of each register. Bits: docs/hardware.md.
+// LAT being the instruction's; `ready` says so of each register. With an instruction comes the number
+// of a mask; `holds` says, mask by mask, if a point of the tile is here. Bits: docs/hardware.md.
 `default_nettype none
 module pe #(
     parameter int REGS     = 8,
     parameter int HOP      = 1,
     parameter int LATS     = 1,
     parameter int ADD_LOOP = 1,
+    parameter int MASKS    = 1,
+    parameter int NUMBER   = MASKS > 1 ? $clog2(MASKS) : 1,
     parameter int BF16     = 1,
     parameter int HAS_STEP = 1,
     parameter int HAS_DIV  = 0,
@@ -20,12 +23,13 @@ module pe #(
     input  wire            rst,
     input  wire            en,
     input  wire [63:0]     op,
-    input  wire            filled,
+    input  wire [NUMBER-1:0] number,
     input  wire            here,
+    input  wire [MASKS-1:0] holds,
     input  wire [31:0]     left,
     input  wire [31:0]     top,
     output wire [63:0]     op_next,
-    output wire            filled_next,
+    output wire [NUMBER-1:0] number_next,
     output wire            here_next,
     output wire [31:0]     left_next,
     output wire [31:0]     down,
@@ -42,6 +46,7 @@ module pe #(
     wire        adds   = op[44];
     wire        partial = op[45];
     wire [1:0]  mask   = op[55:54];
+    wire        filled = holds[number];
     wire [3:0]  lat    = op[62:59];
     // Sums may be added to after ADD_LOOP cycles, whatever their latency.
     wire [3:0]  early  = adds & 4'(ADD_LOOP) < lat ? 4'(ADD_LOOP) : lat;
@@ -152,19 +157,20 @@ module pe #(
 
     // What travels on.
     reg [63:0] op_held;
-    reg        filled_held, here_held;
+    reg [NUMBER-1:0] number_held;
+    reg        here_held;
     reg [31:0] left_held;
     always_ff @(posedge clk) begin
         if (rst) op_held <= '0;
         else if (en) op_held <= op;
         if (en) begin
-            filled_held <= filled;
+            number_held <= number;
             here_held   <= here;
             left_held   <= left;
         end
     end
     assign op_next     = op_held;
-    assign filled_next = filled_held;
+    assign number_next = number_held;
     assign here_next   = here_held;
     assign left_next   = left_held;
     delay #(.W(32), .N(HOP)) below (.clk(clk), .en(en), .x(op[46] ? result : top), .y(down));

@@ -28,7 +28,7 @@ module sequencer #(
     output wire [WINDOW-1:0] window,
     input  wire [63:0]       table_op,
     input  wire [8:0]        table_head,
-    input  wire [15:0]       table_rows,
+    input  wire [15:0]       table_mask,
     input  wire [15:0]       table_only,
     input  wire [31:0]       table_coefficient,
     // Uses a word from the left edge, from the top edge; its left word is the coefficient.
@@ -51,7 +51,7 @@ module sequencer #(
     output wire              fire,
     output wire [63:0]       op,
     output wire [8:0]        head,
-    output wire [15:0]       rows_in,
+    output wire [15:0]       mask_in,
     output wire [15:0]       row_only,
     output wire [31:0]       coefficient,
     output wire [2:0]        uses,
@@ -60,7 +60,7 @@ module sequencer #(
     reg              has_op, fresh_op, fresh;
     reg [63:0]       op_held;
     reg [8:0]        head_held;
-    reg [15:0]       rows_held, only_held;
+    reg [15:0]       mask_held, only_held;
     reg [31:0]       coefficient_held;
     reg [2:0]        uses_held;
     reg [ITEMS-1:0]  todo, item_held;
@@ -142,7 +142,7 @@ module sequencer #(
             end
         end
         if (loads) begin
-            rows_held        <= table_rows;
+            mask_held        <= table_mask;
             only_held        <= table_only;
             coefficient_held <= table_coefficient;
             if (through) window_held <= window_data;
@@ -151,7 +151,7 @@ module sequencer #(
 
     assign op          = fire ? op_held : 64'd0;
     assign head        = fire ? head_held : 9'd0;
-    assign rows_in     = rows_held;
+    assign mask_in     = mask_held;
     assign row_only    = only_held;
     assign coefficient = coefficient_held;
     assign uses        = fire ? uses_held : 3'd0;

@@ -38,7 +38,7 @@ def area_report(design: Design) -> dict[str, Any]:
         parameters = _parameters(top, "grid", unit)
         height, width = int(parameters.pop("ROWS")), int(parameters.pop("COLS"))
         one = {"array": "PE", "lanes": "lane"}[unit]
-        pe = {k: v for k, v in parameters.items() if k not in ("QUEUES", "DEPTH")}
+        pe = {k: v for k, v in parameters.items() if k not in ("QUEUES", "DEPTH", "HOLDS")}
         rows.append((one, height * width, "pe", pe))
         head = {k: v for k, v in parameters.items() if k in ("QUEUES", "DEPTH", "POOL")}
         rows.append((f"queues of a {one}'s column", width, "column_head", head))

@@ -19,7 +19,7 @@ FIELDS = {
 HEAD = {"take": 1, "take_queue": 3, "edge": 1, "pool": 4}
 # What else comes with an instruction, and stays at the edges.
 BESIDE = {
-    "rows": 16, "only_row": 16, "coefficient": 32,
+    "tile_mask": 16, "only_row": 16, "coefficient": 32,
     "left_word": 1, "top_word": 1, "is_coefficient": 1,
 }  # fmt: skip
 
@@ -29,7 +29,7 @@ CODES = {
     "copy": 0, "mac": 1, "add": 2, "sub": 3, "mul": 4, "max": 5, "min": 6, "neg": 7, "abs": 8,
     "relu": 9, "step": 10, "div": 11, "poly": 12, "exp": 13, "load": 0, "drain": 0,
 }  # fmt: skip
-# Rows behind the end of a tile: as any other, pass the top word, keep 0.
+# PEs that hold no point of a tile: as any other, pass the top word, keep 0.
 MASKS = {"plain": 0, "pass": 1, "zero": 2}
 
 REGISTERS, POOL, QUEUES, OUTPUTS, LATENCIES = 256, 16, 8, 4, 15

@@ -26,7 +26,7 @@ def table_text(name: str, body: UnitBody, found: Walk, *, is_array: bool) -> str
         f"    input  wire [{held.bits - 1}:0] window,",
         "    output wire [63:0] op,",
         "    output wire [8:0]  head,",
-        "    output wire [15:0] rows,",
+        "    output wire [15:0] tile_mask,",
         "    output wire [15:0] only_row,",
         "    output wire [31:0] coefficient,",
         "    output wire [2:0]  uses,",
@@ -66,7 +66,7 @@ def table_text(name: str, body: UnitBody, found: Walk, *, is_array: bool) -> str
         + ", ".join(f"f_{f}" for f in reversed(FIELDS) if f != "valid")
         + ", 1'b1};",
         "    assign head = {" + ", ".join(f"f_{f}" for f in reversed(HEAD)) + "};",
-        "    assign rows = f_rows;",
+        "    assign tile_mask = f_tile_mask;",
         "    assign only_row = f_only_row;",
         "    assign coefficient = f_coefficient;",
         "    assign uses = {f_is_coefficient, f_top_word, f_left_word};",
@@ -118,13 +118,10 @@ def _item(
     yield f"    f_last_word = word == 16'd{item.words - 1};"
     yield f"    f_last_micro = micro == 8'd{len(item.rows) - 1};"
     yield f"    f_turns = {items}'d{turns};"
-    filled = {n: c.rows for n, c in enumerate(found.classes) if item.task.name in c.acts}
+    masks = {n: c.mask for n, c in enumerate(found.classes) if item.task.name in c.acts}
     if is_array:
-        yield from _by_class(
-            found, item.lag, {n: [f"f_rows = 16'd{r};"] for n, r in filled.items()}
-        )
-    else:
-        yield "    f_rows = 16'd1;"
+        lines = {n: [f"f_tile_mask = 16'd{mask};"] if mask else [] for n, mask in masks.items()}
+        yield from _by_class(found, item.lag, lines)
     yield "    f_only_row = word;"
     yield "    case (micro)"
     for micro, row in enumerate(item.rows):

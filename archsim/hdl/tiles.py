@@ -2,7 +2,9 @@
 
 A walker counts through the nest. What a unit does in a tile, and how far back the values lie that
 it reads, depends on few things, mostly on whether a loop is at its first or last coordinate; tiles
-that agree in all of it are of one class.
+that agree in all of it are of one class. Where a filter leaves out tiles, or masks them in turns,
+first and last coordinates don't say enough: the walker then counts through the tiles of one head
+and finds the class of each in a list.
 """
 
 from __future__ import annotations
@@ -10,11 +12,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
 from typing import Generic, TypeVar
 
 from archsim.errors import ArchError
 from archsim.program import Operand, Program, Task, Tile
 from einsum_cascade.errors import Problem, Source
+
+# Loops over heads: what happens in one repeats in the next.
+BATCH = ("b", "h")
+# Tiles of a head that a list may hold.
+LISTED = 4096
 
 Key = tuple[bool, ...]
 Value = TypeVar("Value")
@@ -45,7 +54,8 @@ class Choice(Generic[Value]):
 class Class:
     """What tiles of one class have in common, for one unit."""
 
-    rows: int
+    # Number of the mask of the array's PEs.
+    mask: int
     acts: tuple[str, ...]
     # Task and operand -> turns of its register since the value was made; None: before the first.
     back: tuple[tuple[str, Operand, int | None], ...]
@@ -57,11 +67,14 @@ class Class:
 
 @dataclass(frozen=True)
 class Walk:
-    """The nest, without loops of one tile, and the classes of its tiles for one unit."""
+    """The nest, without loops of one tile, and the classes of its tiles for one unit.
+
+    `class_at` chooses by coordinates, or lists the classes along the innermost loop.
+    """
 
     bounds: tuple[tuple[str, Choice[int]], ...]
     classes: tuple[Class, ...]
-    class_at: Choice[int]
+    class_at: Choice[int] | tuple[int, ...]
     # Class of each tile, in order.
     sequence: tuple[int, ...]
 
@@ -70,7 +83,7 @@ def walk(program: Program, unit: str) -> Walk:
     """Find the classes of a Program's tiles for a unit, and how the nest is counted.
 
     Raises:
-        ArchError: what a tile needs does not follow from first and last coordinates.
+        ArchError: more tiles than can be listed, where coordinates don't say enough.
     """
     tiles = program.tiles
     loops = [loop.variable for loop in program.nest if loop.count > 1]
@@ -91,9 +104,39 @@ def walk(program: Program, unit: str) -> Walk:
     for depth, loop in enumerate(loops):
         outer = [feature for feature in features if feature.loop in loops[:depth]]
         values = [counts[points[number][:depth]] for number in every]
-        bounds.append((loop, _choice(program, outer, values, holds, f"tiles of {loop}")))
-    class_at = _choice(program, features, sequence, holds, "what a tile needs")
-    return Walk(tuple(bounds), tuple(classes), class_at, tuple(sequence))
+        bounds.append((loop, _choice(outer, values, holds)))
+    class_at = _choice(features, sequence, holds)
+    found = [(loop, bound) for loop, bound in bounds if bound is not None]
+    if _is_dense(points, counts) and class_at is not None and len(found) == len(loops):
+        return Walk(tuple(found), tuple(classes), class_at, tuple(sequence))
+    return _listed(program, tuple(classes), sequence)
+
+
+def _is_dense(points: list[tuple[int, ...]], counts: dict[tuple[int, ...], int]) -> bool:
+    """True if every loop begins at 0 and leaves out nothing until its end."""
+    heads = [{point[:depth] for point in points} for depth in range(len(points[0]) + 1)]
+    return all(
+        len(longer) == sum(counts[point] for point in shorter)
+        for shorter, longer in pairwise(heads)
+    )
+
+
+def _listed(program: Program, classes: tuple[Class, ...], sequence: list[int]) -> Walk:
+    """Loops over heads, and a list of classes for the tiles of one."""
+    heads = [loop for loop in program.nest if loop.variable in BATCH and loop.count > 1]
+    each = len(sequence) // prod(loop.count for loop in heads)
+    once = tuple(sequence[:each])
+    if once * (len(sequence) // each) != tuple(sequence):
+        text = f"tiles of one head of {program.cascade.name} are not those of another"
+        raise ArchError(Problem(Source(program.name), text, hint="no hardware can be written yet"))
+    if each > LISTED:
+        text = f"{each:,} tiles of a head that don't follow from first and last coordinates"
+        hint = f"hardware lists at most {LISTED:,}: take shorter ranks, or larger tiles"
+        raise ArchError(Problem(Source(program.name), text, hint=hint))
+    bounds = tuple((loop.variable, Choice((), {(): loop.count})) for loop in heads)
+    if each > 1:
+        return Walk((*bounds, ("tile", Choice((), {(): each}))), classes, once, tuple(sequence))
+    return Walk(bounds, classes, Choice((), {(): once[0]}), tuple(sequence))
 
 
 def _counts(loops: Sequence[str], points: list[tuple[int, ...]]) -> dict[tuple[int, ...], int]:
@@ -120,13 +163,9 @@ def _features(program: Program, loops: Sequence[str]) -> Iterator[Feature]:
 
 
 def _choice(
-    program: Program,
-    features: list[Feature],
-    values: Sequence[Value],
-    holds: Callable[[int, Feature], bool],
-    what: str,
-) -> Choice[Value]:
-    """Express values, one for each tile, by as few features as possible."""
+    features: list[Feature], values: Sequence[Value], holds: Callable[[int, Feature], bool]
+) -> Choice[Value] | None:
+    """Express values, one for each tile, by as few features as possible; None if they can't."""
     columns = {feature: [holds(n, feature) for n in range(len(values))] for feature in features}
 
     def table(chosen: Sequence[Feature]) -> dict[Key, Value] | None:
@@ -140,8 +179,7 @@ def _choice(
     chosen = list(features)
     best = table(chosen)
     if best is None:
-        text = f"{what} does not follow from first and last coordinates of {program.cascade.name}"
-        raise ArchError(Problem(Source(program.name), text, hint="no hardware can be written yet"))
+        return None
     for feature in features:
         fewer = [other for other in chosen if other != feature]
         smaller = table(fewer)
@@ -174,7 +212,8 @@ def _class(program: Program, unit: str, tile: Tile) -> Class:
                 turns = _made_before(program, maker, tile) - program.ordinals[maker.name][made]
                 turns %= depths[maker.tensor]
             back.append((task.name, operand, turns))
-    return Class(tile.rows, tuple(acts), tuple(back))
+    mask = program.masks[1][tile.index] if unit == program.array.name else 0
+    return Class(mask, tuple(acts), tuple(back))
 
 
 def _made_before(program: Program, maker: Task, tile: Tile) -> int:

@@ -74,6 +74,18 @@ def choice_text(choice: Choice[int], bits: int) -> str:
     return "\n        ".join([*lines, f"{bits}'d{rows[-1][1]}"])
 
 
+def class_lines(found: Walk, bits: int) -> Iterator[str]:
+    """The class of the tile at which the counters stand."""
+    if isinstance(found.class_at, Choice):
+        yield f"    wire [{bits - 1}:0] now = {choice_text(found.class_at, bits)};"
+        return
+    loop, bound = found.bounds[-1]
+    room = bits << width(bound.of[()])
+    listed = sum(number << (bits * n) for n, number in enumerate(found.class_at))
+    yield f"    localparam [{room - 1}:0] LISTED = {room}'h{listed:x};"
+    yield f"    wire [{bits - 1}:0] now = LISTED[{bits}*at_{loop} +: {bits}];"
+
+
 def acts_text(item: ItemRows, classes: tuple[Class, ...]) -> str:
     """When an item acts: there is a tile, of a class that asks for it."""
     numbers = [n for n, found in enumerate(classes) if item.task.name in found.acts]
@@ -146,7 +158,8 @@ def walker_text(name: str, program: Program, body: UnitBody, found: Walk, reserv
         ");",
     ]
     features = {f for _, bound in found.bounds for f in bound.features}
-    features |= set(found.class_at.features)
+    if isinstance(found.class_at, Choice):
+        features |= set(found.class_at.features)
     for loop, count in loops:
         lines.append(f"    reg  [{width(count) - 1}:0] at_{loop};")
     for loop, bound in found.bounds:
@@ -156,7 +169,7 @@ def walker_text(name: str, program: Program, body: UnitBody, found: Walk, reserv
         for feature in sorted(features, key=lambda feature: feature.name):
             if feature.loop == loop and feature.at is not None:
                 lines.append(f"    wire {feature.name} = at_{loop} == {bits}'d{feature.at};")
-    lines.append(f"    wire [{class_bits - 1}:0] now = {choice_text(found.class_at, class_bits)};")
+    lines += class_lines(found, class_bits)
     for ring in rings:
         lines.append(f"    reg  [7:0] ring_{ring.tensor};")
     lines.append("    // The window, and what is left to do.")

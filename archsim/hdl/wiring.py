@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from archsim.errors import ArchError
 from archsim.hdl.body import UnitBody, polynomial
 from archsim.hdl.instruction import DELAYS, bits_of
 from archsim.program import Program
 from einsum_cascade.errors import Problem, Source
+
+# Which PEs hold points, [mask, row, column].
+Masks = NDArray[np.bool_]
 
 
 def _delays(maker: UnitBody, reader: UnitBody, extra: int) -> str:
@@ -54,7 +60,7 @@ def _sequencer(name: str, unit: str, body: UnitBody, bits: int, streams: dict[st
     wire [{items - 1}:0] {unit}_window_acts, {unit}_item, {unit}_turns;
     wire [15:0] {unit}_word;
     wire [7:0]  {unit}_micro;
-    wire [15:0] {unit}_table_rows, {unit}_table_only, {unit}_rows, {unit}_only;
+    wire [15:0] {unit}_table_mask, {unit}_table_only, {unit}_mask, {unit}_only;
     wire [63:0] {unit}_table_op, {unit}_op;
     wire [8:0]  {unit}_table_head, {unit}_head;
     wire [31:0] {unit}_table_coefficient, {unit}_coefficient;
@@ -71,7 +77,7 @@ def _sequencer(name: str, unit: str, body: UnitBody, bits: int, streams: dict[st
     );
     {name}_{unit}_table {unit}_table (
         .item({unit}_item), .word({unit}_word), .micro({unit}_micro), .window({unit}_window),
-        .op({unit}_table_op), .head({unit}_table_head), .rows({unit}_table_rows),
+        .op({unit}_table_op), .head({unit}_table_head), .tile_mask({unit}_table_mask),
         .only_row({unit}_table_only), .coefficient({unit}_table_coefficient),
         .uses({unit}_table_uses), .last_micro({unit}_last_micro), .last_word({unit}_last_word),
         .turns({unit}_turns)
@@ -84,13 +90,13 @@ def _sequencer(name: str, unit: str, body: UnitBody, bits: int, streams: dict[st
         .window_acts({unit}_window_acts), .window_fresh({unit}_window_fresh),
         .window_primed({unit}_window_primed), .item({unit}_item), .word({unit}_word),
         .micro({unit}_micro), .window({unit}_window), .table_op({unit}_table_op),
-        .table_head({unit}_table_head), .table_rows({unit}_table_rows),
+        .table_head({unit}_table_head), .table_mask({unit}_table_mask),
         .table_only({unit}_table_only), .table_coefficient({unit}_table_coefficient),
         .table_uses({unit}_table_uses), .table_last_micro({unit}_last_micro),
         .table_last_word({unit}_last_word), .table_turns({unit}_turns), .ready({unit}_ready),
         .addable({unit}_addable), .some({unit}_some), .left_valid({left}), .top_valid({top}),
         .primed({unit}_primed), .go(go), .at_end({unit}_at_end), .empty(empty),
-        .fire({unit}_fire), .op({unit}_op), .head({unit}_head), .rows_in({unit}_rows),
+        .fire({unit}_fire), .op({unit}_op), .head({unit}_head), .mask_in({unit}_mask),
         .row_only({unit}_only), .coefficient({unit}_coefficient), .uses({unit}_uses),
         .finished({unit}_finished)
     );"""
@@ -112,7 +118,7 @@ def _stream(name: str, words: int, used: str) -> str:
 
 def _grid(
     unit: str, body: UnitBody, rows: int, cols: int, depth: int, loop: int, hop: int,
-    left: str, edge: str,
+    left: str, edge: str, masks: Masks,
 ) -> str:  # fmt: skip
     queues = max(1, len(body.queues))
     # As many cycles as any result is on its way to its register.
@@ -125,15 +131,26 @@ def _grid(
     wire {unit}_fault, {unit}_flying;
     grid #(
         .ROWS({rows}), .COLS({cols}), .QUEUES({queues}), .DEPTH({depth}), .REGS({body.registers}),
-        .HOP({hop}), .LATS({longest}), .ADD_LOOP({loop}),
+        .HOP({hop}), .LATS({longest}), .ADD_LOOP({loop}), .MASKS({len(masks)}),
+        .HOLDS({_holds(masks)}),
         {_units(body)}
     ) {unit} (
-        .clk(clk), .rst(rst), .en(en), .op({unit}_op), .head({unit}_head), .rows_in({unit}_rows),
+        .clk(clk), .rst(rst), .en(en), .op({unit}_op), .head({unit}_head), .mask_in({unit}_mask),
         .row_only({unit}_only), .left({left}), .edge_words({edge}),
         .put({unit}_put), .put_data({unit}_put_data), .result({unit}_result), .goes({unit}_goes),
         .ready({unit}_ready), .addable({unit}_addable), .some({unit}_some), .fault({unit}_fault),
         .flying({unit}_flying)
     );"""
+
+
+def _holds(masks: Masks) -> str:
+    """Masks as bits, PE after PE and row after row, the first one lowest."""
+    parts = []
+    for mask in reversed(masks):
+        count = mask.size
+        number = sum(1 << int(place) for place in np.flatnonzero(mask))
+        parts.append(f"{{{count}{{1'b1}}}}" if mask.all() else f"{count}'h{number:x}")
+    return f"{{{', '.join(parts)}}}"
 
 
 def _route(maker: str, reader: str, cols: int, queues: int, delays: str) -> str:
@@ -206,11 +223,13 @@ def top_text(
         parts.append(_stream(stream, words, used[stream]))
     parts.append(
         _grid("array", array, rows, cols, program.return_entries, latency.accumulate,
-              latency.row_hop, left, wide["top"] if "top" in streams else f"{32 * cols}'d0")
+              latency.row_hop, left, wide["top"] if "top" in streams else f"{32 * cols}'d0",
+              program.masks[0])
     )  # fmt: skip
     parts.append(
         _grid("lanes", lanes, 1, cols, program.landing_entries, latency.accumulate, 1,
-              "lanes_coefficient", wide["lane"] if "lane" in streams else f"{32 * cols}'d0")
+              "lanes_coefficient", wide["lane"] if "lane" in streams else f"{32 * cols}'d0",
+              np.ones((1, 1, cols), np.bool_))
     )  # fmt: skip
     parts.append(_route("array", "lanes", cols, len(lanes.queues), _delays(array, lanes, 0)))
     back = _delays(lanes, array, latency.return_registers)
@@ -239,7 +258,7 @@ def top_text(
             fault   <= fault | array_fault | lanes_fault;
         end
     end""")
-    unused = ["array_uses", "lanes_uses", "array_coefficient", "lanes_rows", "lanes_only"]
+    unused = ["array_uses", "lanes_uses", "array_coefficient", "lanes_mask", "lanes_only"]
     unused += ["array_put", "array_put_data", "array_some"] if not array.queues else []
     parts.append(f"    wire unused = &{{1'b0, {', '.join(unused)}}};")
     parts.append("endmodule\n`default_nettype wire\n")
