@@ -270,8 +270,10 @@ class Program:
         return stride
 
     def spacing(self, task: Task) -> int:
-        """Least number of tiles from one on which a task acts to the next."""
+        """Tiles at least from one on which a task acts to the next, some of which may be missing."""
         spacing = 1
+        if any(limit.skips for limit in self.limits):
+            return spacing
         for inner in reversed(self.nest):
             if inner.variable not in dict(task.when):
                 break

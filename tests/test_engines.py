@@ -77,5 +77,4 @@ def test_engines_agree_on_random_programs(count):
     kinds = {"partial", "whole nest", *(cascade.name for cascade in CASCADES)}
     assert set(seen) <= {"ran", "deadlock", "overflow", *kinds}
     assert all(seen[kind] >= count // 30 for kind in kinds)
-    failed = seen["deadlock"] + seen["overflow"]
-    assert failed <= (seen["ran"] + failed) / 4
+    assert seen["deadlock"] + seen["overflow"] < seen["ran"]
