@@ -92,10 +92,51 @@ def test_random_programs_take_the_simulated_cycles(tmp_path, count, number):
     assert sum(one.tiles[-1].rows < one.shape[0] for one in found) >= count // 10
     assert sum(one.architecture.latency.row_hop > 1 for one in found) >= count // 5
     assert len({one.shape for one in found}) >= 8
+    # Filters: tiles that are left out, partly masked ones, query tiles in the inner loop.
+    assert sum(any(tile.is_partial for tile in one.tiles) for one in found) >= count // 4
+    inner = [dict(one.placed.workload.sizes)["P1"] > 1 for one in found if one.limits]
+    assert sum(inner) >= count // 10
     outcomes = simulate_all(found, tmp_path)
     for one, outcome in zip(found, outcomes, strict=True):
         assert outcome.cycles_hold, f"{one}\n{outcome}"
         assert outcome.values_hold, f"{one}\n{outcome}"
+
+
+FILTERED = {
+    "causal": ("causal-1pass", "fusemax-serial", {"M": 12, "P": 12, "E": 2, "F": 2}),
+    "remainders": ("causal-1pass", "fusemax-ahead", {"M": 11, "P": 10, "E": 3, "F": 2, "H": 2}),
+    "window": ("window-1pass", "fusemax", {"M": 13, "P": 9, "E": 2, "F": 3, "H": 2, "W": 5}),
+    "query-tiles-inside": ("causal-1pass", "fusemax", {"M": 9, "P": 11, "E": 2, "F": 2, "P1": 3}),
+    "grouped": ("causal-gqa-1pass", "fusemax", {"M": 9, "P": 18, "E": 2, "F": 2, "G": 2}),
+    "decode": ("causal-gqa-1pass", "fusemax", {"M": 14, "P": 3, "E": 2, "F": 2, "G": 3, "H": 2}),
+    "packed": (
+        "window-1pass",
+        "fusemax",
+        {"M": 6, "P": 5, "E": 2, "F": 2, "H": 4, "KV": 2, "W": 3},
+    ),
+}
+
+
+def filtered(name: str) -> Program:
+    cascade, mapping, sizes = FILTERED[name]
+    return lower(cascade, ec.workload(**sizes), "fusemax-4x4", mapping)
+
+
+def test_filtered_programs_take_the_simulated_cycles(tmp_path):
+    found = [filtered(name) for name in FILTERED]
+    partial = [any(tile.is_partial for tile in one.tiles) for one in found]
+    assert partial == [name != "decode" for name in FILTERED]
+    for one, outcome in zip(found, simulate_all(found, tmp_path), strict=True):
+        assert outcome.cycles_hold, f"{one}\n{outcome}"
+        assert outcome.values_hold, f"{one}\n{outcome}"
+
+
+def test_more_tiles_than_a_list_holds_are_refused():
+    found = lower(
+        "causal-1pass", ec.workload(M=400, P=400, E=1, F=1), "fusemax-4x4", "fusemax-serial"
+    )
+    with pytest.raises(ArchError, match="5,050 tiles of a head that don't follow from first"):
+        generate(found)
 
 
 def other_cascades() -> list[Program]:
@@ -203,6 +244,21 @@ def test_one_register_index_off_changes_values(tmp_path):
     wrong = design.files[name].replace(right, "f_a_index = 8'd0 + t0_RM;", 1)
     design = replace(design, files={**design.files, name: wrong})
     outcome = run_machine(found, design, tmp_path / "build")
+    assert not outcome.values_hold
+
+
+def test_one_mask_bit_wrong_changes_values(tmp_path):
+    """The PE of the second key and the first query takes a key of the future."""
+    found = filtered("causal")
+    design = generate(found)
+    name = f"{design.name}.sv"
+    # The first tile lies on the diagonal: row r holds queries from r on, the first one lowest.
+    right = "{{16{1'b1}}, 16'h8cef}"
+    assert design.files[name].count(right) == 1
+    wrong = design.files[name].replace(right, right.replace("8cef", "8cff"))
+    outcome = run_machine(
+        found, replace(design, files={**design.files, name: wrong}), tmp_path / "build"
+    )
     assert not outcome.values_hold
 
 

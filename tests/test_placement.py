@@ -221,7 +221,7 @@ K_READ = "SQ[e,p]*K[e,m1,m0]"
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (K_READ, K_READ + " where m1*M0 + m0 <= p", "3:1: QK has a filter: how many"),
+        (K_READ, K_READ + " where m1*m0 <= p", "3:1: QK has a filter that can't be placed: m1*m0"),
         ("V[f,m1,m0]", "V[f,I[m1],m0]", "9:1: SLNV gathers: how many"),
         (
             "exp(QK[m1,m0,p] - RM[m1+1,p])",

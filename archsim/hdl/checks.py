@@ -63,11 +63,17 @@ def checks(architecture: Architecture) -> Iterator[tuple[Check, Cycles | None]]:
     rows, cols = dict(array.axes)["rows"], dict(array.axes)["cols"]
     sizes = {"M": 2 * rows, "P": cols, "E": 4, "F": 4}
     ragged = {"M": 3 * rows - 1, "P": 2 * cols - 1, "E": 3, "F": 5, "H": 2}
+    causal = {"M": 3 * rows - 1, "P": 3 * cols - 2, "E": 3, "F": 2, "H": 2}
+    window = {"M": 4 * rows - 1, "P": 2 * cols - 1, "E": 2, "F": 3, "H": 2, "W": rows + 1}
+    grouped = {"M": 2 * rows + 1, "P": cols, "E": 2, "F": 2, "H": 4, "KV": 2}
     product = {"N": 2 * rows - 1, "D": rows + 1, "S": cols + 1}
     cases = (
         (ATTENTION, "fusemax-serial", "even tiles", sizes),
         (ATTENTION, "fusemax-ahead", "even tiles", sizes),
         (ATTENTION, "fusemax", "ragged tiles, two heads", ragged),
+        ("causal-1pass", "fusemax-ahead", "ragged triangle, two heads", causal),
+        ("window-1pass", "fusemax", "ragged window, two heads", window),
+        ("causal-1pass", "fusemax", "heads that share keys", grouped),
         ("projection", "projection", "ragged tiles", product),
         ("projection", "projection-ws", "ragged tiles", product),
     )
