@@ -270,7 +270,7 @@ class Program:
         return stride
 
     def spacing(self, task: Task) -> int:
-        """Tiles at least from one on which a task acts to the next, some of which may be missing."""
+        """Tiles at least from one on which a task acts to the next; some may be missing."""
         spacing = 1
         if any(limit.skips for limit in self.limits):
             return spacing

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from archsim.hdl.body import ItemRows, MicroOp, Place, Read, UnitBody
 from archsim.hdl.instruction import BESIDE, CODES, FIELDS, HEAD, MASKS, SOURCES
 from archsim.hdl.tiles import Walk
-from archsim.hdl.walker import longest, width, window
+from archsim.hdl.walker import width, window
 
 
 def table_text(name: str, body: UnitBody, found: Walk, *, is_array: bool) -> str:
@@ -75,7 +75,7 @@ def table_text(name: str, body: UnitBody, found: Walk, *, is_array: bool) -> str
         "    assign turns = f_turns;",
         "    wire unused = &{1'b0, window, word, at_word, is_first"
         + "".join(f", {place}" for place in _places(body))
-        + "".join(f", t{lag}_class" for lag in range(longest(body) + 1))
+        + "".join(f", {field}" for field, _ in held.fields if not field.endswith("_valid"))
         + "};",
         "endmodule",
         "`default_nettype wire",

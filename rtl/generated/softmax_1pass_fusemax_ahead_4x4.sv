@@ -32,7 +32,7 @@ module softmax_1pass_fusemax_ahead_4x4 (
     wire [4:0] array_window_acts, array_item, array_turns;
     wire [15:0] array_word;
     wire [7:0]  array_micro;
-    wire [15:0] array_table_rows, array_table_only, array_rows, array_only;
+    wire [15:0] array_table_mask, array_table_only, array_mask, array_only;
     wire [63:0] array_table_op, array_op;
     wire [8:0]  array_table_head, array_head;
     wire [31:0] array_table_coefficient, array_coefficient;
@@ -49,7 +49,7 @@ module softmax_1pass_fusemax_ahead_4x4 (
     );
     softmax_1pass_fusemax_ahead_4x4_array_table array_table (
         .item(array_item), .word(array_word), .micro(array_micro), .window(array_window),
-        .op(array_table_op), .head(array_table_head), .rows(array_table_rows),
+        .op(array_table_op), .head(array_table_head), .tile_mask(array_table_mask),
         .only_row(array_table_only), .coefficient(array_table_coefficient),
         .uses(array_table_uses), .last_micro(array_last_micro), .last_word(array_last_word),
         .turns(array_turns)
@@ -62,13 +62,13 @@ module softmax_1pass_fusemax_ahead_4x4 (
         .window_acts(array_window_acts), .window_fresh(array_window_fresh),
         .window_primed(array_window_primed), .item(array_item), .word(array_word),
         .micro(array_micro), .window(array_window), .table_op(array_table_op),
-        .table_head(array_table_head), .table_rows(array_table_rows),
+        .table_head(array_table_head), .table_mask(array_table_mask),
         .table_only(array_table_only), .table_coefficient(array_table_coefficient),
         .table_uses(array_table_uses), .table_last_micro(array_last_micro),
         .table_last_word(array_last_word), .table_turns(array_turns), .ready(array_ready),
         .addable(array_addable), .some(array_some), .left_valid(left_valid_in), .top_valid(top_valid_in),
         .primed(array_primed), .go(go), .at_end(array_at_end), .empty(empty),
-        .fire(array_fire), .op(array_op), .head(array_head), .rows_in(array_rows),
+        .fire(array_fire), .op(array_op), .head(array_head), .mask_in(array_mask),
         .row_only(array_only), .coefficient(array_coefficient), .uses(array_uses),
         .finished(array_finished)
     );
@@ -78,7 +78,7 @@ module softmax_1pass_fusemax_ahead_4x4 (
     wire [6:0] lanes_window_acts, lanes_item, lanes_turns;
     wire [15:0] lanes_word;
     wire [7:0]  lanes_micro;
-    wire [15:0] lanes_table_rows, lanes_table_only, lanes_rows, lanes_only;
+    wire [15:0] lanes_table_mask, lanes_table_only, lanes_mask, lanes_only;
     wire [63:0] lanes_table_op, lanes_op;
     wire [8:0]  lanes_table_head, lanes_head;
     wire [31:0] lanes_table_coefficient, lanes_coefficient;
@@ -95,7 +95,7 @@ module softmax_1pass_fusemax_ahead_4x4 (
     );
     softmax_1pass_fusemax_ahead_4x4_lanes_table lanes_table (
         .item(lanes_item), .word(lanes_word), .micro(lanes_micro), .window(lanes_window),
-        .op(lanes_table_op), .head(lanes_table_head), .rows(lanes_table_rows),
+        .op(lanes_table_op), .head(lanes_table_head), .tile_mask(lanes_table_mask),
         .only_row(lanes_table_only), .coefficient(lanes_table_coefficient),
         .uses(lanes_table_uses), .last_micro(lanes_last_micro), .last_word(lanes_last_word),
         .turns(lanes_turns)
@@ -108,13 +108,13 @@ module softmax_1pass_fusemax_ahead_4x4 (
         .window_acts(lanes_window_acts), .window_fresh(lanes_window_fresh),
         .window_primed(lanes_window_primed), .item(lanes_item), .word(lanes_word),
         .micro(lanes_micro), .window(lanes_window), .table_op(lanes_table_op),
-        .table_head(lanes_table_head), .table_rows(lanes_table_rows),
+        .table_head(lanes_table_head), .table_mask(lanes_table_mask),
         .table_only(lanes_table_only), .table_coefficient(lanes_table_coefficient),
         .table_uses(lanes_table_uses), .table_last_micro(lanes_last_micro),
         .table_last_word(lanes_last_word), .table_turns(lanes_turns), .ready(lanes_ready),
         .addable(lanes_addable), .some(lanes_some), .left_valid(1'b1), .top_valid(1'b1),
         .primed(lanes_primed), .go(go), .at_end(lanes_at_end), .empty(empty),
-        .fire(lanes_fire), .op(lanes_op), .head(lanes_head), .rows_in(lanes_rows),
+        .fire(lanes_fire), .op(lanes_op), .head(lanes_head), .mask_in(lanes_mask),
         .row_only(lanes_only), .coefficient(lanes_coefficient), .uses(lanes_uses),
         .finished(lanes_finished)
     );
@@ -144,12 +144,13 @@ module softmax_1pass_fusemax_ahead_4x4 (
     wire array_fault, array_flying;
     grid #(
         .ROWS(4), .COLS(4), .QUEUES(1), .DEPTH(4), .REGS(6),
-        .HOP(1), .LATS(1), .ADD_LOOP(1),
+        .HOP(1), .LATS(1), .ADD_LOOP(1), .MASKS(1),
+        .HOLDS({{16{1'b1}}}),
         .BF16(1), .HAS_STEP(1), .HAS_DIV(0), .HAS_EXP(0),
         .DEGREE(6), .COEFFICIENTS(256'h000000003920e99a3aafa2b53c1d96de3d63576a3e75fded3f3172183f800000),
         .POOL(512'h000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000003920e99aff80000000000000)
     ) array (
-        .clk(clk), .rst(rst), .en(en), .op(array_op), .head(array_head), .rows_in(array_rows),
+        .clk(clk), .rst(rst), .en(en), .op(array_op), .head(array_head), .mask_in(array_mask),
         .row_only(array_only), .left(array_uses[2] ? {4{array_coefficient}} : left_wide), .edge_words(top_wide),
         .put(array_put), .put_data(array_put_data), .result(array_result), .goes(array_goes),
         .ready(array_ready), .addable(array_addable), .some(array_some), .fault(array_fault),
@@ -163,12 +164,13 @@ module softmax_1pass_fusemax_ahead_4x4 (
     wire lanes_fault, lanes_flying;
     grid #(
         .ROWS(1), .COLS(4), .QUEUES(3), .DEPTH(128), .REGS(17),
-        .HOP(1), .LATS(1), .ADD_LOOP(1),
+        .HOP(1), .LATS(1), .ADD_LOOP(1), .MASKS(1),
+        .HOLDS({{4{1'b1}}}),
         .BF16(0), .HAS_STEP(1), .HAS_DIV(1), .HAS_EXP(0),
         .DEGREE(6), .COEFFICIENTS(256'h000000003920e99a3aafa2b53c1d96de3d63576a3e75fded3f3172183f800000),
         .POOL(512'h000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000003920e99aff80000000000000)
     ) lanes (
-        .clk(clk), .rst(rst), .en(en), .op(lanes_op), .head(lanes_head), .rows_in(lanes_rows),
+        .clk(clk), .rst(rst), .en(en), .op(lanes_op), .head(lanes_head), .mask_in(lanes_mask),
         .row_only(lanes_only), .left(lanes_coefficient), .edge_words(128'd0),
         .put(lanes_put), .put_data(lanes_put_data), .result(lanes_result), .goes(lanes_goes),
         .ready(lanes_ready), .addable(lanes_addable), .some(lanes_some), .fault(lanes_fault),
@@ -206,6 +208,6 @@ module softmax_1pass_fusemax_ahead_4x4 (
             fault   <= fault | array_fault | lanes_fault;
         end
     end
-    wire unused = &{1'b0, array_uses, lanes_uses, array_coefficient, lanes_rows, lanes_only};
+    wire unused = &{1'b0, array_uses, lanes_uses, array_coefficient, lanes_mask, lanes_only};
 endmodule
 `default_nettype wire

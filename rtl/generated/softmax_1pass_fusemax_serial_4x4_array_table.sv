@@ -7,7 +7,7 @@ module softmax_1pass_fusemax_serial_4x4_array_table (
     input  wire [1:0] window,
     output wire [63:0] op,
     output wire [8:0]  head,
-    output wire [15:0] rows,
+    output wire [15:0] tile_mask,
     output wire [15:0] only_row,
     output wire [31:0] coefficient,
     output wire [2:0]  uses,
@@ -44,7 +44,7 @@ module softmax_1pass_fusemax_serial_4x4_array_table (
     logic [2:0] f_take_queue;
     logic f_edge;
     logic [3:0] f_pool;
-    logic [15:0] f_rows;
+    logic [15:0] f_tile_mask;
     logic [15:0] f_only_row;
     logic [31:0] f_coefficient;
     logic f_left_word;
@@ -79,7 +79,7 @@ module softmax_1pass_fusemax_serial_4x4_array_table (
         f_take_queue = 3'd0;
         f_edge = 1'd0;
         f_pool = 4'd0;
-        f_rows = 16'd0;
+        f_tile_mask = 16'd0;
         f_only_row = 16'd0;
         f_coefficient = 32'd0;
         f_left_word = 1'd0;
@@ -93,7 +93,6 @@ module softmax_1pass_fusemax_serial_4x4_array_table (
                 f_last_word = word == 16'd3;
                 f_last_micro = micro == 8'd0;
                 f_turns = 5'd1;
-                f_rows = 16'd4;
                 f_only_row = word;
                 case (micro)
                     default: begin // mac SQ[e,p]@top, K[e,m1,m0]@left, acc
@@ -119,7 +118,6 @@ module softmax_1pass_fusemax_serial_4x4_array_table (
                 f_last_word = word == 16'd0;
                 f_last_micro = micro == 8'd0;
                 f_turns = 5'd2;
-                f_rows = 16'd4;
                 f_only_row = word;
                 case (micro)
                     default: begin // max above, QK
@@ -139,7 +137,6 @@ module softmax_1pass_fusemax_serial_4x4_array_table (
                 f_last_word = word == 16'd0;
                 f_last_micro = micro == 8'd6;
                 f_turns = 5'd4;
-                f_rows = 16'd4;
                 f_only_row = word;
                 case (micro)
                     8'd0: begin // sub QK, RM@returned
@@ -240,7 +237,6 @@ module softmax_1pass_fusemax_serial_4x4_array_table (
                 f_last_word = word == 16'd0;
                 f_last_micro = micro == 8'd0;
                 f_turns = 5'd8;
-                f_rows = 16'd4;
                 f_only_row = word;
                 case (micro)
                     default: begin // add above, SLN
@@ -260,7 +256,6 @@ module softmax_1pass_fusemax_serial_4x4_array_table (
                 f_last_word = word == 16'd3;
                 f_last_micro = micro == 8'd0;
                 f_turns = 5'd16;
-                f_rows = 16'd4;
                 f_only_row = word;
                 case (micro)
                     default: begin // mac SLN, V[f,m1,m0]@left, above
@@ -283,7 +278,7 @@ module softmax_1pass_fusemax_serial_4x4_array_table (
     end
     assign op = {f_only, f_lat, f_first, f_last, f_narrow, f_mask, f_output, f_give, f_queue, f_push, f_down, f_partial, f_adds, f_write, f_dest, f_c_index, f_c_source, f_b_index, f_b_source, f_a_index, f_a_source, f_fn, 1'b1};
     assign head = {f_pool, f_edge, f_take_queue, f_take};
-    assign rows = f_rows;
+    assign tile_mask = f_tile_mask;
     assign only_row = f_only_row;
     assign coefficient = f_coefficient;
     assign uses = {f_is_coefficient, f_top_word, f_left_word};
