@@ -31,7 +31,7 @@ class Shape(NamedTuple):
     # [axis, (elements, room)] and [axis, loop], rows first.
     spans: Ints
     steps: Ints
-    # Limits: [limit, loop], [limit, (rows, cols, constant)].
+    # Limits: [limit, loop], [limit, (rows, cols, constant, leaves tiles out)].
     terms: Ints
     ends: Ints
     # [actor, loop]: 0, FIRST or LAST.
@@ -83,7 +83,7 @@ def is_there(shape: Shape, at: Ints) -> bool:
         most += max(0, shape.ends[k, 1] * (cols - 1))
         for n in range(at.shape[0]):
             most += shape.terms[k, n] * at[n]
-        if most < 0:
+        if most < 0 and shape.ends[k, 3]:
             return False
     return True
 

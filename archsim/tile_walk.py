@@ -195,10 +195,11 @@ def _shape(tables: Tables, near: int) -> kernel.Shape:
         [[dict(s.steps).get(loop, 0) for loop in loops] for s in (space.rows, space.cols)], np.int64
     )
     terms = np.zeros((len(program.limits), len(loops)), np.int64)
-    ends = np.zeros((len(program.limits), 3), np.int64)
+    ends = np.zeros((len(program.limits), 4), np.int64)
     for k, limit in enumerate(program.limits):
         terms[k] = [limit.of(loop) for loop in loops]
-        ends[k] = limit.of(program.rows), limit.of(program.cols), limit.constant
+        of_axes = limit.of(program.rows), limit.of(program.cols)
+        ends[k] = *of_axes, limit.constant, limit.skips
     pointers = np.zeros((len(tables.pointers), 7), np.int64)
     multipliers = np.zeros((len(tables.pointers), len(loops)), np.int64)
     rows = 0
