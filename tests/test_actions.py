@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from random_programs import CASCADES, SERIAL, Case, machine, programs
+from random_programs import CASCADE, SERIAL, Case, machine, programs
 
 import archsim
 import einsum_cascade as ec
@@ -213,7 +213,7 @@ def cases(draw, whole: bool) -> Case:
     if not whole:
         sizes["M"] += draw(st.integers(0, rows - 1))
         sizes["P"] += draw(st.integers(0, cols - 1))
-    return Case(archsim.lower(CASCADES[0], ec.workload(**sizes), chip, SERIAL))
+    return Case(archsim.lower(CASCADE, ec.workload(**sizes), chip, SERIAL))
 
 
 def expected_of(program: Program) -> dict[str, Fraction]:
