@@ -102,8 +102,9 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
     places = [kernel.HEAD, *accumulate((len(a) for a in arrays), initial=kernel.HEAD)][1:]
     head[kernel.TASK_AT : kernel.SLOT] = places[: len(arrays)]
     sizes = _sizes(head)
-    head[kernel.SLOT : kernel.HEAD] = [0, *accumulate(sizes)]
-    return np.concatenate([head, *arrays]), np.zeros(int(sum(sizes)), np.int64)
+    # One cell stays free, for a wait of a second word begins one slot before its task's first.
+    head[kernel.SLOT : kernel.HEAD] = list(accumulate(sizes, initial=1))
+    return np.concatenate([head, *arrays]), np.zeros(1 + int(sum(sizes)), np.int64)
 
 
 def _sizes(head: Ints) -> list[int]:

@@ -13,7 +13,7 @@ Numbers are for one head (one point of the batch ranks B and H); `batch` says ho
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
 
@@ -21,6 +21,7 @@ from archsim.arch import Architecture, Array
 from archsim.errors import ArchError
 from archsim.formulas import ceil_div, compute
 from archsim.mapping import Mapping, Placement
+from archsim.phases import phase_of
 from archsim.recognition import recognised
 from archsim.tiling import Tiling, tile
 from einsum_cascade.cascade import Cascade, Einsum, Workload, variables_in
@@ -80,6 +81,11 @@ class Placed:
     tiling: Tiling
     batch: int
     phases: tuple[Phase, ...]
+    # Each phase placed on its own, if some are laid out in their own way; `tiling` is then that of
+    # the phase that holds most in the buffer.
+    stages: tuple[Placed, ...] = ()
+    # What a phase that is placed on its own is a part of.
+    whole: Placed | None = field(default=None, compare=False, repr=False)
 
     @property
     def work(self) -> tuple[Work, ...]:
@@ -108,6 +114,13 @@ def place(
     problems = list(_check(cascade, architecture, mapping))
     if problems:
         raise ArchError(problems)
+    batch = prod(workload.size(rank, 1) for rank in BATCH_RANKS if rank not in cascade.ranks)
+    if mapping.layouts:
+        placed = Placed(cascade, workload, architecture, mapping, _NO_TILING, batch, ())
+        stages = placed_alone(placed, double_buffer=double_buffer)
+        widest = max(stages, key=lambda stage: stage.tiling.held_bytes)
+        parts = tuple(stage.phases[0] for stage in stages)
+        return replace(placed, tiling=widest.tiling, phases=parts, stages=stages)
     tiling = tile(cascade, workload, architecture, mapping, double_buffer=double_buffer)
     where = dict(mapping.placements)
     work: dict[str, list[Work]] = {}
@@ -117,15 +130,32 @@ def place(
             work.setdefault(einsum.name, []).append(one)
     groups = mapping.phases or (tuple(work),)
     phases = tuple(_phase(cascade, mapping, tiling, groups, i, work) for i in range(len(groups)))
-    batch = prod(workload.size(rank, 1) for rank in BATCH_RANKS if rank not in cascade.ranks)
     return Placed(cascade, workload, architecture, mapping, tiling, batch, phases)
+
+
+_NO_TILING = Tiling((), (), (), 0, None, "")
+
+
+def placed_alone(placed: Placed, *, double_buffer: bool = True) -> tuple[Placed, ...]:
+    """Place each phase as a cascade of its own; see `phases.phase_of`."""
+    stages = []
+    for number in range(len(placed.mapping.phases)):
+        part, layout = phase_of(placed.cascade, placed.mapping, number)
+        stage = place(
+            part, placed.workload, placed.architecture, layout, double_buffer=double_buffer
+        )
+        stages.append(replace(stage, whole=placed))
+    return tuple(stages)
 
 
 def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> Iterator[Problem]:
     """Everything about the names in a mapping that does not fit cascade and architecture."""
     defined = [einsum.name for einsum in cascade.einsums if not einsum.is_initial]
     placed = dict(mapping.placements)
-    parts = {part for _, split in mapping.partitions for part in split}
+    splits = [*mapping.partitions]
+    for layout in mapping.layouts:
+        splits += layout.partitions or ()
+    parts = {part for _, split in splits for part in split}
     variables = {v for v, _ in cascade.variables} | {part.lower() for part in parts}
     for einsum in cascade.einsums:
         refused = _refused(cascade, einsum)
@@ -283,7 +313,7 @@ def _work(
     ]
     spatial = {rank for _, ranks in axes for rank in ranks}
     steps = 0
-    for number, extents in _tiles(leaves, tiling):
+    for number, extents in _tiles(leaves, tiling, spatial):
         folds = prod(
             ceil_div(prod(extents[rank] for rank in ranks if rank in extents), size)
             for size, ranks in axes
@@ -301,12 +331,17 @@ def _work(
     )
 
 
-def _tiles(leaves: tuple[str, ...], tiling: Tiling) -> list[tuple[int, dict[str, int]]]:
-    """Kinds of tiles, each with how many there are and its extents: full ones and ragged ends."""
+def _tiles(
+    leaves: tuple[str, ...], tiling: Tiling, spatial: set[str]
+) -> list[tuple[int, dict[str, int]]]:
+    """Kinds of tiles, each with how many there are and its extents: full ones and ragged ends.
+
+    Only a last part has ragged ends; a rank with another part on an axis is there in full.
+    """
     extents = dict(tiling.extents)
     kinds: list[tuple[int, dict[str, int]]] = [(1, {leaf: extents[leaf] for leaf in leaves})]
     for whole, parts in tiling.partitions:
-        if set(parts) <= set(leaves):
+        if set(parts) <= set(leaves) and not spatial & set(parts[:-1]):
             full, rest = divmod(extents[whole], extents[parts[-1]])
             ends = [(full, extents[parts[-1]])] if full else []
             ends += [(1, rest)] if rest else []

@@ -210,15 +210,14 @@ class Program:
         """Return a task by name."""
         return next(task for task in self.tasks if task.name == name)
 
-    def maker(self, tensor: str) -> Task:
-        """Return the task that makes what others read under a tensor's name."""
-        return self._makers[tensor]
-
-    @cached_property
-    def _makers(self) -> dict[str, Task]:
-        # What is drained is made by the accumulating task and leaves by the draining one.
-        order = sorted(self.tasks, key=lambda task: task.kind == "drain")
-        return {task.tensor: task for task in reversed(order)}
+    def writer(self, register: Register) -> Task:
+        """The task that writes a register: it does not pass its result down."""
+        return next(
+            task
+            for task in self.tasks
+            if (task.tensor, task.unit) == (register.tensor, register.unit)
+            and task.goes != "landing"
+        )
 
     def word_count(self, task: Task) -> int:
         """Words that a task makes, or runs through, in one tile."""
@@ -285,6 +284,8 @@ class Program:
         found = {}
         for array in (self.array, self.lanes):
             found[array.name, "move"] = (1, 1)
+            # One row after the other.
+            found[array.name, "load"] = (self.shape[0], 1)
             for row in array.operators:
                 found[array.name, row.operator] = (row.slots, row.latency_cycles // row.slots)
         return found
@@ -292,12 +293,10 @@ class Program:
     @cached_property
     def space(self) -> Nest:
         """The nest with what fills the array and what cuts tiles off."""
-        rows, cols = self.shape
-        spans = [
-            span(variable, room, self.sizes, self.partitions)
-            for variable, room in ((self.rows, rows), (self.cols, cols))
-        ]
-        return Nest(self.nest, spans[0], spans[1], self.limits)
+        rows, cols = (
+            span(variable, self.sizes, self.partitions) for variable in (self.rows, self.cols)
+        )
+        return Nest(self.nest, rows, cols, self.limits)
 
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
@@ -345,11 +344,14 @@ class Program:
         return {}
 
     def _source(self, reader: Task, operand: Operand) -> Task:
+        makers = [task for task in self.tasks if task.tensor == operand.name]
         if operand.source == "landing":
-            return next(t for t in self.tasks if (t.tensor, t.goes) == (operand.name, "landing"))
+            return next(task for task in makers if task.goes == "landing")
         if operand.back and operand.name == reader.tensor:
             return reader
-        return self.maker(operand.name)
+        if operand.source == "returned":
+            return next(task for task in makers if task.is_returned)
+        return next(t for t in makers if t.unit == reader.unit and t.goes != "landing")
 
     def source_tile(self, reader: Task, tile: Tile, operand: Operand) -> int | None:
         """The tile in which that was made; None before the first one.
@@ -426,7 +428,8 @@ class Program:
             f"  sizes    {sizes}",
             f"  tiles    {tiles}",
             f"  nest     {nest}",
-            f"  fill     {self.rows} on {rows} rows, {self.cols} on {cols} columns",
+            f"  fill     {f'{self.rows} on {rows} rows, ' if self.rows else ''}"
+            f"{self.cols} on {cols} columns",
             f"  drain    {self.drain}",
             f"  landing  {fifos}",
         ]
