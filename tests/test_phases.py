@@ -261,3 +261,17 @@ def test_what_a_cascade_splits_itself_has_one_size(tmp_path):
 def test_one_program_is_asked_for_where_one_is_needed():
     with pytest.raises(archsim.ArchError, match="is 4 programs, one for each phase"):
         lower_whole("softmax-3pass", ec.workload(**TINY), "fusemax-4x4", "spilled-3pass")
+
+
+def test_commands_take_phases(archsim_command):
+    run = ["softmax-3pass", "--arch", "fusemax-4x4", "--mapping", "spilled-3pass"]
+    run += ["--set", "M=8,P=4,E=4,F=4"]
+    text = archsim_command("lower", *run).stdout
+    assert "phase 1: Q, K -> QK, GM" in text
+    assert "phase 4: A, V -> AV" in text
+    done = archsim_command("lower", *run, "-o", "chain.yaml")
+    assert done.returncode == 2
+    assert "a file holds one program, these are 4" in done.stderr
+    text = archsim_command("explain", *run, "--waterfall").stdout
+    assert text.count("of which on the critical chain") == 4
+    assert "cycles        99" in archsim_command("run", *run, "--level", "pe").stdout
