@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from archsim.arch import Architecture, load_architecture
+    from archsim.chain import Chain
+    from archsim.encoder import LayerReport, run_layer
     from archsim.errors import ArchError
     from archsim.lowering import lower
     from archsim.mapping import Mapping, load_mapping
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 _HOME = {
     "ArchError": ("errors", "ArchError"),
     "Architecture": ("arch", "Architecture"),
+    "Chain": ("chain", "Chain"),
     "GemmReport": ("matrix_product", "GemmReport"),
+    "LayerReport": ("encoder", "LayerReport"),
     "Mapping": ("mapping", "Mapping"),
     "Placed": ("placement", "Placed"),
     "Program": ("program", "Program"),
@@ -43,12 +47,15 @@ _HOME = {
     "report": ("reporting", "report"),
     "reproduce_fusemax": ("reproduction", "reproduce_fusemax"),
     "run": ("reporting", "run"),
+    "run_layer": ("encoder", "run_layer"),
     "simulate": ("simulation", "simulate"),
 }
 __all__ = [
     "ArchError",
     "Architecture",
+    "Chain",
     "GemmReport",
+    "LayerReport",
     "Mapping",
     "Placed",
     "Program",
@@ -65,6 +72,7 @@ __all__ = [
     "report",
     "reproduce_fusemax",
     "run",
+    "run_layer",
     "simulate",
 ]
 

@@ -99,7 +99,7 @@ def actions_of(program: Program, task: Task) -> TaskActions:
                 ahead += [row] * prod(program.sizes[v.upper()] for v in task.words if v in own)
         length = program.cost(task, step)[0]
         for part in range(length):
-            here = rows if part == 0 else []
+            here = rows if part == 0 or step.operator == "load" else []
             if is_last and part == length - 1 and _is_to_buffer(program, task):
                 here = [*here, Row(task.tensor, "write", program.shape[1])]
             slots.append(_slot(program, task, step, part, is_last, tuple(here)))
@@ -116,7 +116,10 @@ def _slot(
         (action, Fraction(number, length)) for action, number in (cost.actions if cost else ())
     )
     hops = sum(o.source in NEIGHBOURS for o in step.operands) if in_array and part == 0 else 0
-    if length > 1:
+    if step.operator == "load":
+        # The PEs of one row take a word in each slot, and all pass words on.
+        reads, writes, hops = Fraction(0), Fraction(1, length), 1
+    elif length > 1:
         reads, writes = Fraction(2), Fraction(1 if part else 2)
         hops += in_array
     else:

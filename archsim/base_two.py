@@ -1,7 +1,7 @@
 """Exponentials to base 2: the factor log2(e) goes into what is scaled on its way in anyway.
 
-exp(x) is 2**(x log2(e)). If every argument of exp is proportional to one tensor that is computed at
-load, that tensor takes the factor and the units compute 2**x; nothing else changes.
+exp(x) is 2**(x log2(e)). If every argument of exp is proportional to a tensor that is computed at
+load, or to several, these take the factor and the units compute 2**x; nothing else changes.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from archsim.placement import Placed
 from einsum_cascade.cascade import Einsum
 from einsum_cascade.expressions import Access, Apply, Expr, Number
 
+# Operators that scale if all their arguments do.
+_ALIKE = ("add", "sub", "max", "min")
 
-def scaled_at_load(placed: Placed) -> str | None:
-    """The tensor that takes the factor; "" if there is no exp, None if no tensor can."""
+
+def scaled_at_load(placed: Placed) -> tuple[str, ...] | None:
+    """The tensors that take the factor, none if there is no exp; None if no tensor can."""
     einsums = list(placed.cascade.einsums)
     if not any(_exps(einsum.map) for einsum in einsums):
-        return ""
+        return ()
     where = dict(placed.mapping.placements)
-    for einsum in einsums:
-        is_loaded = not einsum.is_initial and where[einsum.name].array is None
-        if is_loaded and _carries(einsums, einsum.name):
-            return einsum.name
+    loaded = [e.name for e in einsums if not e.is_initial and where[e.name].array is None]
+    for names in (*((name,) for name in loaded), tuple(loaded)):
+        if _carries(einsums, names):
+            return names
     return None
 
 
@@ -32,13 +35,13 @@ def _exps(expr: Expr) -> list[Expr]:
     return [*([expr.arguments[0]] if expr.operator == "exp" else []), *inner]
 
 
-def _carries(einsums: list[Einsum], start: str) -> bool:
-    """True if exactly the arguments of exp, and nothing that is given out, scale with a tensor."""
-    scales = {start}
+def _carries(einsums: list[Einsum], start: tuple[str, ...]) -> bool:
+    """True if exactly the arguments of exp, and nothing that is given out, scale with tensors."""
+    scales = set(start)
     while True:
         before = len(scales)
         for einsum in einsums:
-            if einsum.name == start or einsum.is_initial:
+            if einsum.name in start or einsum.is_initial:
                 continue
             # A recurrence such as a running maximum scales if the rest of it does.
             if _degree(einsum.map, scales) == 1 or (
@@ -49,7 +52,7 @@ def _carries(einsums: list[Einsum], start: str) -> bool:
         if len(scales) == before:
             break
     for einsum in einsums:
-        if einsum.name == start:
+        if einsum.name in start:
             continue
         if einsum.is_initial and einsum.name in scales:
             # A start value scales with the rest only if a factor leaves it as it is.
@@ -81,7 +84,9 @@ def _degree(expr: Expr, scales: set[str]) -> int | None:
         return int(expr.tensor in scales)
     if not isinstance(expr, Apply):
         return 0
-    degrees = [_degree(argument, scales) for argument in expr.arguments]
+    # Zero and infinity scale with anything.
+    arguments = [a for a in expr.arguments if expr.operator not in _ALIKE or not _is_fixed(a)]
+    degrees = [_degree(argument, scales) for argument in arguments]
     if None in degrees:
         return None
     known = [degree for degree in degrees if degree is not None]
@@ -89,7 +94,7 @@ def _degree(expr: Expr, scales: set[str]) -> int | None:
         case "exp":
             return 0
         case "add" | "sub" | "max" | "min":
-            return known[0] if len(set(known)) == 1 else None
+            return max(known, default=0) if len(set(known)) <= 1 else None
         case "mul":
             return sum(known) if sum(known) <= 1 else None
         case "div":

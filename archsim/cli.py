@@ -147,14 +147,14 @@ def schema(
     kind: Annotated[str, typer.Argument(help="cascade, workload, architecture or mapping.")],
 ) -> None:
     """Print the JSON Schema of a kind of file, for editors."""
-    from archsim import arch, mapping
+    from archsim import arch, mapping_schema
     from einsum_cascade import catalog
 
     models = {
         "cascade": catalog.cascade_model,
         "workload": catalog.workload_model,
         "architecture": arch.architecture_model,
-        "mapping": mapping.mapping_model,
+        "mapping": mapping_schema.mapping_model,
     }
     if kind not in models:
         raise bad("schema", f"unknown kind '{kind}'", legal_words(kind, models, "kinds"))

@@ -6,7 +6,8 @@ the program's nest first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 
 from archsim.arithmetic import word
 from archsim.base_two import scaled_at_load
+from archsim.chain import Chain
 from archsim.errors import ArchError
 from archsim.program import Program
-from einsum_cascade.cascade import Einsum, affine, variables_in
+from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
 from einsum_cascade.errors import CascadeError, Problem, Source
-from einsum_cascade.expressions import Access
+from einsum_cascade.expressions import Access, Name, walk
 from einsum_cascade.interpreter import evaluate
 from einsum_cascade.legality import parse
 
@@ -49,17 +51,25 @@ def coordinates(program: Program, access: Access, at: Mapping[str, Any]) -> tupl
     return tuple(found)
 
 
+def put(array: Array, where: tuple[Any, ...], values: Array) -> None:
+    """Write words of all columns; a tensor without them takes the first, which equals the rest."""
+    array[where] = values if any(np.ndim(index) for index in where) else values[0]
+
+
 def shape(program: Program, access: Access) -> tuple[int, ...]:
-    """Extents of a tensor over whole ranks, batch first."""
-    whole: list[str] = []
-    for index in access.indices:
-        rank = program.cascade.whole_of(program.cascade.rank_of(affine(index).variables[0]))
-        if not whole or whole[-1] != rank or rank not in dict(program.cascade.splits):
-            whole.append(rank)
-    return (
-        *(loop.count for loop in batch(program)),
-        *(program.sizes[rank] for rank in whole),
-    )
+    """Extents of a tensor, batch first; all parts of a rank side by side are one whole axis."""
+    cascade = program.cascade
+    parts = [cascade.rank_of(affine(index).variables[0]) for index in access.indices]
+    found = [loop.count for loop in batch(program)]
+    while parts:
+        whole = cascade.whole_of(parts[0])
+        split = cascade.parts_of(whole)
+        count = next((n for n, rank in enumerate(parts) if rank not in split), len(parts))
+        axis = parts[: max(1, count)]
+        del parts[: len(axis)]
+        is_whole = axis[0] == whole or tuple(axis) == split
+        found.append(program.sizes[whole] if is_whole else prod(program.sizes[r] for r in axis))
+    return tuple(found)
 
 
 def batch(program: Program) -> tuple[Any, ...]:
@@ -71,13 +81,15 @@ def batch(program: Program) -> tuple[Any, ...]:
     )
 
 
-def random_inputs(program: Program, seed: int = 0) -> dict[str, Array]:
+def random_inputs(program: Program | Chain, seed: int = 0) -> dict[str, Array]:
     """Standard normal inputs of the right shapes."""
     generator = np.random.default_rng(seed)
-    return {
-        name: generator.standard_normal(shape(program, _first_read(program, name)))
-        for name in program.cascade.inputs
-    }
+    found = {}
+    for name in program.placed.cascade.inputs:
+        programs = program.programs if isinstance(program, Chain) else (program,)
+        reader = next(part for part in programs if name in part.cascade.inputs)
+        found[name] = generator.standard_normal(shape(reader, _first_read(reader, name)))
+    return found
 
 
 def edge_arrays(
@@ -100,7 +112,8 @@ def edge_arrays(
             )
     placements = program.placed.mapping.placements
     loads = {name for name, where in placements if where.array is None}
-    scaled = scaled_at_load(program.placed) if numbers == "hardware" else ""
+    everything = program.placed.whole or program.placed
+    scaled = scaled_at_load(everything) if numbers == "hardware" else ()
     if scaled is None:
         what = "no tensor at load scales every exponent, so exp can't be computed to base 2"
         raise ArchError(Problem(Source(program.name), what))
@@ -108,24 +121,33 @@ def edge_arrays(
     if einsums:
         sub = parse(_text(program, einsums), name="at load")
         given = {name: found[name] for name in sub.inputs}
-        made = evaluate(sub, sizes=_sizes(program, sub.ranks), **given)
+        sizes = {rank: program.sizes[rank] for rank in _open_ranks(program, sub)}
+        made = evaluate(sub, sizes=sizes, **given)
         if numbers == "hardware":
             made = {
-                name: word(array * (np.log2(np.e) if name == scaled else 1.0), numbers)
+                name: word(array * (np.log2(np.e) if name in scaled else 1.0), numbers)
                 for name, array in made.items()
             }
         found |= {name: np.asarray(array, dtype=np.float64) for name, array in made.items()}
     return found
 
 
-def _sizes(program: Program, ranks: tuple[str, ...]) -> dict[str, int]:
+def _open_ranks(program: Program, cascade: Cascade) -> Iterator[str]:
+    """Ranks of which arrays don't say how long they are: parts of splits, and those named only."""
     parts = {part for _, split in program.cascade.splits for part in split[1:]}
-    return {rank: program.sizes[rank] for rank in ranks if rank in parts}
+    on_tensors = {rank for tensor in cascade.tensors for rank in tensor.ranks}
+    for rank in cascade.ranks:
+        if rank in parts or (rank not in on_tensors and cascade.parts_of(rank) == (rank,)):
+            yield rank
 
 
 def _text(program: Program, einsums: list[Einsum]) -> str:
     """The text of some Einsums with the declarations that they need."""
     used = {variable for einsum in einsums for variable in einsum.variables}
+    ranks = {program.cascade.rank_of(variable) for variable in used}
+    names = {n.name for e in einsums for n in walk(e.map) if isinstance(n, Name)}
+    # Sizes of other ranks, as in QK/M.
+    sizes = sorted((names & set(program.cascade.ranks)) - ranks)
     lines = [
         line
         for line in str(program.cascade).splitlines()
@@ -139,6 +161,7 @@ def _text(program: Program, einsums: list[Einsum]) -> str:
             )
         )
     ]
+    lines += [f"var {rank.lower()} in {rank}" for rank in sizes]
     return "\n".join([*lines, *("output " + e.name for e in einsums[:-1]), *map(str, einsums)])
 
 

@@ -122,8 +122,13 @@ class Encoder:
         row[pe.TILE_MASK] = program.masks[1][op.tile.index]
         row[pe.ONLY_ROW], row[pe.RUN] = -1, op.run
         row[pe.COLS], row[pe.PART] = op.tile.cols, slot + 1 if slots > 1 else 0
-        row[pe.FUNCTION] = FUNCTIONS.index(step.function if slot == 0 else "copy")
-        if slot == 0:
+        by_row = step.operator == "load"
+        row[pe.FUNCTION] = FUNCTIONS.index(step.function if slot == 0 or by_row else "copy")
+        if by_row:
+            row[pe.ONLY_ROW] = slot
+            row[pe.SOURCE_A] = pe.TOP
+            self._edge(stream, n, op, word, step.operands[0], slot)
+        elif slot == 0:
             for j, operand in enumerate(step.operands):
                 self._operand(stream, n, j, op, word, operand)
         else:
@@ -139,6 +144,8 @@ class Encoder:
         if task.kind == "accumulate":
             row[pe.LOOP] = program.architecture.latency.accumulate
             row[pe.PARTIAL] = word < program.word_count(task) - 1
+            if not in_array and self._is_behind(op, word):
+                row[pe.MASK] = pe.PASS
         if task.kind in ("drain", "load"):
             row[pe.ONLY_ROW] = word
         if task.goes == "landing":
@@ -194,7 +201,11 @@ class Encoder:
             case "accumulator" if word:
                 put(pe.ACCUMULATOR, self._register(task, op.tile, 0))
             case "accumulator":
-                put(pe.CONSTANT, 0, task.identity or 0.0)
+                tile = program.source_tile(task, op.tile, operand) if operand.back else None
+                if tile is None:
+                    put(pe.CONSTANT, 0, task.identity or 0.0)
+                else:
+                    put(pe.ACCUMULATOR, self._register(task, program.tiles[tile], 0))
             case "flow":
                 put(pe.TOP)
                 stream.top[n, :] = task.identity or 0.0
@@ -217,7 +228,20 @@ class Encoder:
                     by_word = by_word or maker.kind in ("map", "lane")
                     put(own, self._register(maker, program.tiles[tile], word if by_word else 0))
 
-    def _edge(self, stream: pe.Stream, n: int, op: MicroOp, word: int, operand: Operand) -> None:
+    def _is_behind(self, op: MicroOp, word: int) -> bool:
+        """True for words of a lane behind the end of the rank whose tiles may be ragged."""
+        at = self.program.word_at(op.task, word)
+        return at.get(self.program.rows, 0) >= op.tile.rows
+
+    def _edge(
+        self,
+        stream: pe.Stream,
+        n: int,
+        op: MicroOp,
+        word: int,
+        operand: Operand,
+        row: int | None = None,
+    ) -> None:
         """The words of one micro-op on an edge; rows and columns behind the end get 0."""
         program = self.program
         assert operand.access is not None
@@ -228,9 +252,11 @@ class Encoder:
             stream.left[n, : op.tile.rows] = words
             return
         if op.task.kind == "load":
-            if word >= op.tile.rows:
-                return
-            at[program.rows] = word
+            row = word
+        if row is not None:
+            at[program.rows] = row
+        if at.get(program.rows, 0) >= op.tile.rows:
+            return
         at[program.cols] = np.arange(op.tile.cols)
         words = self.edges[operand.name][coordinates(program, operand.access, at)]
         stream.top[n, : op.tile.cols] = words

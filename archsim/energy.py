@@ -63,12 +63,10 @@ def energy(placed: Placed, estimate: Estimate, accounting: str = "consistent") -
         raise ArchError(placed.mapping.problem(("name",), what, "use --accounting consistent"))
     defects = form.defects if form is not None and accounting == "paper" else ()
     omitted = {name for defect in defects for name in defect.omits}
-    spent = [
-        *_operators(placed),
-        *_registers(placed),
-        *_buffer(placed),
-        *_memory(placed, estimate),
-    ]
+    alone = placed.stages or (placed,)
+    kinds = (_operators, _registers, _buffer)
+    spent = [one for kind in kinds for part in alone for one in kind(part)]
+    spent += _memory(placed, estimate)
     kept = [one for one in spent if one.component.rsplit(".", 1)[-1] not in omitted]
     return (*kept, *(one for defect in defects for one in _defect(placed, defect)))
 

@@ -45,6 +45,24 @@ def total(placed: Placed, phases: list[tuple[Phase, Fraction]]) -> Estimate:
     return Estimate(cycles, tuple(read.items()), tuple(write.items()), bottleneck)
 
 
+def added(parts: list[Estimate]) -> Estimate:
+    """Estimates one after the other; the bottleneck is that of most of the time."""
+    read: dict[str, Fraction] = {}
+    write: dict[str, Fraction] = {}
+    by_cause: dict[str, Fraction] = {}
+    for part in parts:
+        by_cause[part.bottleneck] = by_cause.get(part.bottleneck, Fraction(0)) + part.cycles
+        for table, entries in ((read, part.read_bytes), (write, part.write_bytes)):
+            for tensor, amount in entries:
+                table[tensor] = table.get(tensor, Fraction(0)) + amount
+    return Estimate(
+        sum((part.cycles for part in parts), Fraction(0)),
+        tuple(read.items()),
+        tuple(write.items()),
+        max(by_cause, key=lambda cause: by_cause[cause]),
+    )
+
+
 def _busiest(placed: Placed, phase: Phase) -> str:
     arrays = [array.name for array in placed.architecture.arrays]
     return max(arrays, key=phase.slots_on)

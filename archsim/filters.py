@@ -197,11 +197,7 @@ def _filters(
     cut = _cut(cascade)
     rows, cols = _axes(cascade, architecture, mapping, tiling, cut)
     extents = dict(tiling.extents)
-    shape = dict(next(a for a in architecture.arrays if "rows" in dict(a.axes)).axes)
-    axes = [
-        span(variable, shape[axis], extents, tiling.partitions)
-        for variable, axis in ((rows, "rows"), (cols, "cols"))
-    ]
+    axes = [span(variable, extents, tiling.partitions) for variable in (rows, cols)]
     loops = tuple(Loop(loop, extents[cascade.rank_of(loop)]) for loop in mapping.loops)
     known = {**extents, **dict(cascade.parameters)}
     limits: list[Limit] = []

@@ -93,7 +93,7 @@ def _program(
     cols: int | None,
 ) -> Program:
     from archsim.arch import load_architecture, with_shape
-    from archsim.lowering import lower
+    from archsim.lowering import lower_whole
     from archsim.program_file import load_program
     from einsum_cascade import catalog
 
@@ -106,7 +106,7 @@ def _program(
     if not given and model is None:
         given = _small(chip)
     workload = catalog.workload(model, **given)
-    return lower(cascade or "softmax-1pass", workload, chip, mapping or "fusemax")
+    return lower_whole(cascade or "softmax-1pass", workload, chip, mapping or "fusemax")
 
 
 def _check(program: Program) -> None:

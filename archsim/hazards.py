@@ -29,7 +29,8 @@ def check_registers(program: Program) -> None:
             step = op.task.steps[number]
             if not part:
                 for operand in step.operands:
-                    if operand.source == "register":
+                    goes_on = operand.source == "accumulator" and operand.back and not word
+                    if operand.source == "register" or goes_on:
                         _read(program, op, word, operand, left, depths)
             last = (len(op.task.steps) - 1, program.cost(op.task, step)[0] - 1)
             key = (op.task.tensor, op.task.unit)

@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from archsim.arch import Array
-from archsim.estimate import Estimate, total
+from archsim.estimate import Estimate, added, total
 from archsim.placement import Phase, Placed
 from einsum_cascade.cascade import Cascade, Einsum, affine
 from einsum_cascade.expressions import Access, Apply, Expr
@@ -24,6 +24,8 @@ from einsum_cascade.ordering import Loop, Plan, plan
 
 def lower_bound(placed: Placed) -> Estimate:
     """Return the largest provable bound, phase by phase."""
+    if placed.stages:
+        return added([lower_bound(stage) for stage in placed.stages])
     phases = []
     for phase in placed.phases:
         busiest = max(phase.slots_on(array.name) for array in placed.architecture.arrays)

@@ -11,13 +11,14 @@ from dataclasses import replace
 from math import prod
 
 from archsim.arch import Architecture, Array, load_architecture
+from archsim.chain import Chain
 from archsim.errors import ArchError
 from archsim.issue import Body, Item
 from archsim.mapping import Mapping, load_mapping
 from archsim.moves import moves_of
 from archsim.nest import Loop
 from archsim.operands import Spread
-from archsim.placement import BATCH_RANKS, Placed, place
+from archsim.placement import BATCH_RANKS, Placed, place, placed_alone
 from archsim.program import FUNCTIONS, Program, Register, Task
 from archsim.selection import select
 from einsum_cascade.cascade import Cascade, Workload
@@ -34,8 +35,10 @@ def lower(
     workload: Workload,
     architecture: Architecture | str,
     mapping: Mapping | str,
-) -> Program:
+) -> Program | Chain:
     """Write the Program of a cascade; all but the workload may be shipped names or paths.
+
+    A mapping with several phases gives a Chain of Programs.
 
     Raises:
         ArchError: with the place in the mapping or cascade, what can't be lowered and why.
@@ -46,22 +49,52 @@ def lower(
     return lower_placed(place(what, workload, chip, found))
 
 
-def lower_placed(placed: Placed) -> Program:
+def lower_whole(
+    cascade: Cascade | str,
+    workload: Workload,
+    architecture: Architecture | str,
+    mapping: Mapping | str,
+) -> Program:
+    """As `lower`, for those who take one Program; ArchError if there are several."""
+    found = lower(cascade, workload, architecture, mapping)
+    if isinstance(found, Chain):
+        what = f"{found.name} is {len(found.programs)} programs, one for each phase"
+        hint = "a program file, and hardware, hold one; take a mapping without phases"
+        raise ArchError(found.placed.mapping.problem(("phases",), what, hint))
+    return found
+
+
+def lower_placed(placed: Placed) -> Program | Chain:
     """Write the Program of a cascade that has been placed; see `lower`."""
+    if len(placed.mapping.phases) < 2:
+        return _lower(placed)
+    stages = placed.stages or placed_alone(placed)
+    programs = tuple(_lower(stage) for stage in stages)
+    for whole, parts in placed.cascade.splits:
+        for part in reversed(parts):
+            found = {p.sizes[part] for p in programs if part in p.cascade.ranks}
+            if len(found) > 1:
+                what = f"{part} has {' and '.join(map(str, sorted(found)))} elements in two phases,"
+                what += f" but {placed.cascade.name} itself splits {whole}"
+                hint = f"give {part} one size in all phases"
+                raise ArchError(placed.mapping.problem(("phases",), what, hint))
+    return Chain(placed, programs)
+
+
+def _lower(placed: Placed) -> Program:
+    """Write the Program of one phase."""
     mapping, architecture = placed.mapping, placed.architecture
     array, lanes = _units(placed)
-    if not mapping.order:
+    if not any(body.entries for body in mapping.order):
         hint = f"add to the file: order: {{{array.name}: [TASK lag 0, ...], {lanes.name}: [...]}}"
         what = f"{mapping.name} says no order of issue, so it can be bounded but not run"
         raise ArchError(mapping.problem((), what, hint))
-    if len(mapping.phases) > 1:
-        what = "what passes through memory between phases can't be lowered"
-        raise ArchError(mapping.problem(("phases",), what, "use --level bound"))
-    rows = _spread(placed, array, "rows")
-    cols = _spread(placed, array, "cols")
+    rows, cols = _variables(placed, array, lanes)
     spread = Spread(placed, rows, cols, array, lanes)
     tasks = tuple(_tasks(placed, spread))
     _check_rows(architecture, array, tasks)
+    issuing = [body.unit for body in mapping.order]
+    idle = [unit.name for unit in (array, lanes) if unit.name not in issuing]
     sizes = dict(placed.tiling.extents)
     batch = [rank for rank in BATCH_RANKS if rank not in placed.cascade.ranks]
     nest = [Loop(rank.lower(), placed.workload.size(rank, 1)) for rank in batch]
@@ -71,7 +104,7 @@ def lower_placed(placed: Placed) -> Program:
         tuple(nest),
         rows,
         cols,
-        mapping.order,
+        (*mapping.order, *(Body(unit, ()) for unit in idle)),
         tasks,
         (),
         lanes.landing_entries,
@@ -109,17 +142,37 @@ def _units(placed: Placed) -> tuple[Array, Array]:
     return array, lanes
 
 
-def _spread(placed: Placed, array: Array, axis: str) -> str:
-    """The one variable that all Einsums on the array spread over an axis."""
+def _variables(placed: Placed, array: Array, lanes: Array) -> tuple[str, str]:
+    """What runs along rows and columns. Lanes alone have no rows: then a ragged rank's tiles."""
+    if any(where.array == array.name for _, where in placed.mapping.placements):
+        return _spread(placed, array, "rows"), _spread(placed, array, "cols", lanes)
+    cols = _spread(placed, lanes, "lanes")
+    ranks = {
+        rank for e in placed.cascade.einsums for v in e.variables for rank in _leaves(placed, v)
+    }
+    for _, parts in placed.tiling.partitions:
+        if parts[-1] in ranks and parts[-1].lower() != cols:
+            return parts[-1].lower(), cols
+    return "", cols
+
+
+def _leaves(placed: Placed, variable: str) -> tuple[str, ...]:
+    return placed.tiling.leaves(placed.cascade.rank_of(variable))
+
+
+def _spread(placed: Placed, array: Array, axis: str, lanes: Array | None = None) -> str:
+    """The one variable that all Einsums on the array, and in the lanes, spread over an axis."""
     mapping = placed.mapping
     found: dict[tuple[str, ...], str] = {}
     for name, where in mapping.placements:
         if where.array == array.name:
             found.setdefault(dict(where.axes).get(axis, ()), name)
+        elif lanes is not None and where.array == lanes.name:
+            found.setdefault(dict(where.axes).get("lanes", ()), name)
     if len(found) != 1 or len(next(iter(found))) != 1:
         texts = [f"{name}: {'*'.join(names) or 'nothing'}" for names, name in found.items()]
         what = f"the {axis} of {array.name} hold " + ", ".join(texts)
-        hint = "a program keeps one variable on each axis; use --level bound"
+        hint = "a phase keeps one variable on each axis: list phases, or use --level bound"
         raise ArchError(mapping.problem(("placement",), what, hint))
     variable = next(iter(found))[0]
     rank = placed.cascade.rank_of(variable)
@@ -164,7 +217,10 @@ def _tasks(placed: Placed, spread: Spread) -> Iterator[Task]:
     made: dict[str, Task] = {}
     for _, _, item in items:
         if "." not in item.task:
-            made |= {task.name: task for task in select(spread, item)}
+            for one in select(spread, item):
+                if made.setdefault(one.name, one) != one:
+                    what = f"{one.name} would be two tasks: {made[one.name].text}, {one.text}"
+                    problems.append(mapping.problem(("order",), what, "use phases"))
     for body, i, item in items:
         task = made.get(item.task)
         at = ("order", body.unit, i)
@@ -225,13 +281,16 @@ def _registers(program: Program) -> Iterator[Register]:
     """Registers with the least depth at which every reader stands before the next writer."""
     places = _places(program)
     for task in program.tasks:
-        if task.goes == "landing" or (task.goes == "output" and not _is_read(program, task)):
+        is_kept = task.kind == "accumulate" or _is_read(program, task)
+        if task.goes == "landing" or (task.goes == "output" and not is_kept):
             continue
         words = 1 if task.kind in ("accumulate", "load") else program.word_count(task)
         depth = 1
         for reader in program.tasks:
             for operand in (o for step in reader.steps for o in step.operands):
-                if operand.source == "register" and operand.name == task.tensor:
+                is_sum = operand.source == "accumulator" and bool(operand.back)
+                same = (operand.name, reader.unit) == (task.tensor, task.unit)
+                if same and (operand.source == "register" or is_sum):
                     depth = max(depth, _depth(program, places, task, reader, dict(operand.back)))
         yield Register(task.tensor, task.unit, words, depth)
 
@@ -252,13 +311,26 @@ def _check_load(placed: Placed) -> Iterator[Problem]:
 
 def _check_tiles(program: Program) -> Iterator[Problem]:
     """Ragged tiles are known along the rows and columns only."""
+    used = {
+        leaf
+        for e in program.cascade.einsums
+        for v in e.variables
+        for leaf in _leaves(program.placed, v)
+    }
     for whole, parts in program.partitions:
         inner = [part for part in parts[1:] if part.lower() not in (program.rows, program.cols)]
         covered = prod(program.sizes[part] for part in parts)
-        if parts[-1] in inner and covered != program.sizes[whole]:
+        if parts[-1] in used & set(inner) and covered != program.sizes[whole]:
             what = f"{whole} = {program.sizes[whole]} does not divide into tiles of "
             what += f"{program.sizes[parts[-1]]}, and {parts[-1].lower()} is not spread over PEs"
             hint = f"take a tile of {parts[-1]} that divides it"
+            yield program.placed.mapping.problem(("tiles", parts[-1]), what, hint)
+        spread = [part for part in parts[:-1] if part.lower() in (program.rows, program.cols)]
+        if spread and covered != program.sizes[whole]:
+            split = " x ".join(f"{part} = {program.sizes[part]}" for part in parts)
+            what = f"{whole} = {program.sizes[whole]} is not {split}, and {spread[0].lower()}, "
+            what += "which is spread over PEs, is not its last part"
+            hint = f"take sizes whose product is {whole}"
             yield program.placed.mapping.problem(("tiles", parts[-1]), what, hint)
 
 
@@ -338,11 +410,15 @@ def check_bits(program: Program) -> None:
     parts = []
     for register in program.registers:
         if register.unit == array.name:
-            maker = program.maker(register.tensor)
-            wide = maker.kind == "accumulate"
+            wide = program.writer(register).kind == "accumulate"
             bits = ACCUMULATOR_BITS if wide else program.architecture.word_bits
             needed += register.words * register.depth * bits
             parts.append(f"{register.tensor} {register.words} x {register.depth} x {bits} bit")
+    for task in program.tasks:
+        for step in task.steps:
+            if step.operator == "load":
+                needed += program.architecture.word_bits
+                parts.append(f"{step.operands[0].name} {program.architecture.word_bits} bit")
     if any(
         step.function == "exp"
         for task in program.tasks
@@ -357,4 +433,4 @@ def check_bits(program: Program) -> None:
         raise ArchError(Problem(at, what, hint="smaller lags keep fewer tiles in flight"))
 
 
-__all__ = ["Body", "Item", "lower", "lower_placed"]
+__all__ = ["Body", "Item", "lower", "lower_placed", "lower_whole"]

@@ -12,22 +12,19 @@ bounded, not run.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from archsim.errors import ArchError
 from archsim.formulas import read_formula
 from archsim.issue import Body, read_entry
+from archsim.mapping_schema import mapping_model
 from archsim.quantities import parse_quantity
 from einsum_cascade.catalog import find, listing
 from einsum_cascade.documents import Document, read_document, validate
 from einsum_cascade.errors import Problem, Source
 from einsum_cascade.expressions import Expr
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 # Tile size "fit": the largest divisor with which everything held fits the buffer.
 FIT = "fit"
@@ -86,6 +83,22 @@ class PublishedForm:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a phase differs from the rest of its mapping; None: it does not.
+
+    The fields are those of `Mapping`.
+    """
+
+    partitions: tuple[tuple[str, tuple[str, ...]], ...] | None = None
+    tiles: tuple[tuple[str, Expr | str], ...] | None = None
+    loops: tuple[str, ...] | None = None
+    held: tuple[tuple[str, tuple[str, ...]], ...] | None = None
+    double_buffered: tuple[str, ...] | None = None
+    order: tuple[Body, ...] | None = None
+    drain: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Mapping:
     """How a cascade sits on an architecture."""
 
@@ -116,18 +129,27 @@ class Mapping:
     drain: str = "never"
     # The cascade whose Einsums are placed; those that equal it up to names are recognised.
     cascade: str | None = None
+    # One for each phase, unless no phase differs from the others.
+    layouts: tuple[Layout, ...] = ()
     description: str = field(default="", compare=False)
     document: Document | None = field(default=None, compare=False, repr=False)
+    # Of the mapping of one phase: keys that stand in the file under that phase, and where.
+    moved: tuple[tuple[str, tuple[str | int, ...]], ...] = field(default=(), compare=False)
 
     def place(self, *path: str | int) -> Source:
         """Where a value stands in the file."""
-        return self.document.place(*path) if self.document else Source(self.name)
+        if self.document is None:
+            return Source(self.name)
+        return self.document.place(*self._within(path))
+
+    def _within(self, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        return (*dict(self.moved).get(str(path[0]), ()), *path) if path else path
 
     def problem(self, path: tuple[str | int, ...], message: str, hint: str = "") -> Problem:
         """Make a Problem at a value of the file."""
         if self.document is None:
             return Problem(Source(self.name), message, hint=hint)
-        return self.document.problem(path, message, hint)
+        return self.document.problem(self._within(path), message, hint)
 
     def __str__(self) -> str:
         """Print as a table of placements with the tiling above it."""
@@ -137,118 +159,6 @@ class Mapping:
             axes = ", ".join(f"{axis}: {'*'.join(v)}" for axis, v in where.axes)
             lines.append(f"  {name:6} {where.array or 'at load':10} {axes}")
         return "\n".join(lines)
-
-
-@cache
-def mapping_model() -> type[BaseModel]:
-    """Return the pydantic model of a mapping file."""
-    from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-    Variables = str | list[str]
-
-    class PlacementFile(BaseModel):
-        """Where an Einsum runs: `at: load`, or an array and what its axes unroll."""
-
-        model_config = ConfigDict(extra="forbid", strict=True)
-        at: str | None = Field(default=None, pattern="^load$")
-        array: str | None = None
-        rows: Variables | None = None
-        cols: Variables | None = None
-        lanes: Variables | None = None
-        pipelined: list[list[str]] = Field(default_factory=list)
-
-        @model_validator(mode="after")
-        def one(self) -> PlacementFile:
-            if (self.at is None) == (self.array is None):
-                raise ValueError("give 'array: NAME', or 'at: load'")
-            return self
-
-    class LimitFile(BaseModel):
-        """How much of the buffer the tiling may use."""
-
-        model_config = ConfigDict(extra="forbid", strict=True)
-        value: str
-        source: str = ""
-        status: str = Field(default="assumed", pattern="^(published|derived|fitted|assumed)$")
-        note: str = ""
-
-    class ChoicesFile(BaseModel):
-        """A table of parameters by head size E and number of keys M."""
-
-        model_config = ConfigDict(extra="forbid")
-        source: str
-        status: str = Field(default="published", pattern="^(published|derived|fitted|assumed)$")
-        note: str = ""
-        columns: list[str] = Field(min_length=3)
-        rows: list[list[int | float]] = Field(min_length=1)
-
-        @model_validator(mode="after")
-        def shape(self) -> ChoicesFile:
-            if self.columns[:2] != ["E", "M"]:
-                raise ValueError("the first two columns are the keys E and M")
-            if any(len(row) != len(self.columns) for row in self.rows):
-                raise ValueError(f"every row has {len(self.columns)} values")
-            return self
-
-    class TrafficFile(BaseModel):
-        """Words read and written per head, by tensor."""
-
-        model_config = ConfigDict(extra="forbid", strict=True)
-        read: dict[str, str]
-        write: dict[str, str]
-
-    class DefectFile(BaseModel):
-        """Where a paper's energy accounting departs from what is right."""
-
-        model_config = ConfigDict(extra="forbid")
-        what: str
-        source: str
-        status: str = Field(pattern="^(published|derived|fitted|assumed)$")
-        omits: list[str] = Field(default_factory=list, description="components left out")
-        energy_pj: str | None = Field(default=None, description="formula, pJ per head")
-        buffer_reads: str | None = Field(default=None, description="formula, words per head")
-        from_keys: int = Field(default=0, description="number of keys from which it shows")
-
-    class PublishedFile(BaseModel):
-        """The closed form of a paper."""
-
-        model_config = ConfigDict(extra="forbid", strict=True)
-        source: str
-        status: str = Field(default="published", pattern="^(published|derived|fitted|assumed)$")
-        cycles: str | list[str]
-        traffic: TrafficFile | None = None
-        energy_defects: list[DefectFile] = Field(default_factory=list)
-
-    class MappingFile(BaseModel):
-        """How a cascade sits on an architecture."""
-
-        model_config = ConfigDict(extra="forbid")
-        name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
-        description: str = ""
-        source: str = ""
-        cascade: str | None = Field(
-            default=None, description="shipped name or path of the cascade whose Einsums it places"
-        )
-        partition: dict[str, str] = Field(default_factory=dict)
-        tiles: dict[str, int | str] = Field(default_factory=dict)
-        loops: list[str] = Field(default_factory=list)
-        placement: dict[str, PlacementFile]
-        buffer: dict[str, list[str]] = Field(default_factory=dict)
-        double_buffered: list[str] = Field(default_factory=list)
-        passing: list[str] = Field(default_factory=list)
-        forwarded: dict[str, list[str]] = Field(default_factory=dict)
-        buffer_limit: LimitFile | None = None
-        phases: list[list[str]] = Field(default_factory=list)
-        spilled: dict[str, str] = Field(default_factory=dict)
-        refetch: dict[str, str] = Field(default_factory=dict)
-        choices: ChoicesFile | None = None
-        published: PublishedFile | None = None
-        order: dict[str, list[str]] = Field(
-            default_factory=dict, description="by array: TASK lag N, | between tasks in turn"
-        )
-        drain: str = Field(default="never", pattern="^(never|head)$")
-
-    return MappingFile
 
 
 def mappings_folder() -> Path:
@@ -290,19 +200,9 @@ def mapping_from(document: Document) -> Mapping:
             limit = parse_quantity(data["buffer_limit"]["value"], "bytes")
         except ValueError as error:
             problems.append(document.problem(("buffer_limit", "value"), str(error)))
-    partitions = []
-    for rank, text in data["partition"].items():
-        parts = tuple(part.strip() for part in str(text).split("*"))
-        if len(parts) < 2 or not all(part[:1].isupper() and part.isalnum() for part in parts):
-            problems.append(
-                document.problem(
-                    ("partition", rank),
-                    f"'{text}' is no split of {rank}",
-                    f"write {rank}: {rank}1*{rank}0",
-                )
-            )
-        partitions.append((rank, parts))
+    partitions = _partitions(document, data["partition"], problems)
     order = read_order(document, data["order"], problems)
+    layouts = [_layout(document, entry, i, problems) for i, entry in enumerate(data["phases"])]
     if problems:
         raise ArchError(problems)
     published = data["published"]
@@ -338,19 +238,16 @@ def mapping_from(document: Document) -> Mapping:
     choices = data["choices"]
     return Mapping(
         data["name"],
-        tuple(partitions),
-        tuple(
-            (rank, FIT if size == FIT else formula(size, "tiles", rank))
-            for rank, size in data["tiles"].items()
-        ),
+        partitions,
+        _tiles(document, data["tiles"]),
         tuple(data["loops"]),
         tuple((name, _placement(entry)) for name, entry in data["placement"].items()),
-        tuple((name, tuple(variables)) for name, variables in data["buffer"].items()),
+        _held(data["buffer"]),
         tuple(data["passing"]),
         tuple((name, tuple(readers)) for name, readers in data["forwarded"].items()),
         tuple(data["double_buffered"]),
         limit,
-        tuple(tuple(phase) for phase in data["phases"]),
+        tuple(tuple(phase["einsums"]) for phase in data["phases"]),
         formulas(data["spilled"], "spilled"),
         formulas(data["refetch"], "refetch"),
         Choices(
@@ -364,13 +261,71 @@ def mapping_from(document: Document) -> Mapping:
         order,
         data["drain"],
         data["cascade"],
+        tuple(layouts) if any(layout != Layout() for layout in layouts) else (),
         data["description"],
         document,
     )
 
 
+def _partitions(
+    document: Document,
+    entries: dict[str, Any],
+    problems: list[Problem],
+    *inside: str | int,
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    partitions = []
+    for rank, text in entries.items():
+        parts = tuple(part.strip() for part in str(text).split("*"))
+        if len(parts) < 2 or not all(part[:1].isupper() and part.isalnum() for part in parts):
+            problems.append(
+                document.problem(
+                    (*inside, "partition", rank),
+                    f"'{text}' is no split of {rank}",
+                    f"write {rank}: {rank}1*{rank}0",
+                )
+            )
+        partitions.append((rank, parts))
+    return tuple(partitions)
+
+
+def _tiles(
+    document: Document, entries: dict[str, Any], *inside: str | int
+) -> tuple[tuple[str, Expr | str], ...]:
+    return tuple(
+        (
+            rank,
+            FIT if size == FIT else read_formula(str(size), document.place(*inside, "tiles", rank)),
+        )
+        for rank, size in entries.items()
+    )
+
+
+def _held(entries: dict[str, list[str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((name, tuple(variables)) for name, variables in entries.items())
+
+
+def _layout(
+    document: Document, entry: dict[str, Any], number: int, problems: list[Problem]
+) -> Layout:
+    """What a phase gives itself."""
+    at = ("phases", number)
+    given = {key: value for key, value in entry.items() if value is not None}
+    return Layout(
+        _partitions(document, given["partition"], problems, *at) if "partition" in given else None,
+        _tiles(document, given["tiles"], *at) if "tiles" in given else None,
+        tuple(given["loops"]) if "loops" in given else None,
+        _held(given["buffer"]) if "buffer" in given else None,
+        tuple(given["double_buffered"]) if "double_buffered" in given else None,
+        read_order(document, given["order"], problems, *at) if "order" in given else None,
+        given.get("drain"),
+    )
+
+
 def read_order(
-    document: Document, order: dict[str, list[str]], problems: list[Problem]
+    document: Document,
+    order: dict[str, list[str]],
+    problems: list[Problem],
+    *inside: str | int,
 ) -> tuple[Body, ...]:
     """Bodies of all units from the key `order` of a file; what can't be read becomes a problem."""
     bodies = []
@@ -380,7 +335,7 @@ def read_order(
             try:
                 entries.append(read_entry(line))
             except ValueError as error:
-                problems.append(document.problem(("order", unit, i), str(error)))
+                problems.append(document.problem((*inside, "order", unit, i), str(error)))
         bodies.append(Body(unit, tuple(entries)))
     return tuple(bodies)
 

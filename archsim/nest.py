@@ -153,17 +153,19 @@ def mask_table(
 
 def span(
     variable: str,
-    room: int,
     sizes: dict[str, int],
     partitions: Iterable[tuple[str, tuple[str, ...]]],
 ) -> Span:
-    """The span of a variable: a part of a split rank, or a whole one."""
+    """The span of a variable: a whole rank, or a part of a split one; "" is one place.
+
+    Only the last part of a split has a ragged end; any other is there in full in every tile.
+    """
+    room = sizes.get(variable.upper(), 1)
     for whole, parts in partitions:
-        if variable.upper() in parts:
-            step, steps = sizes[parts[-1]], []
-            held = min(room, step)
+        if variable.upper() == parts[-1]:
+            step, steps = room, []
             for part in reversed(parts[:-1]):
                 steps.append((part.lower(), step))
                 step *= sizes[part]
-            return Span(variable, held, sizes[whole], tuple(reversed(steps)))
-    return Span(variable, min(room, sizes[variable.upper()]), sizes[variable.upper()], ())
+            return Span(variable, room, sizes[whole], tuple(reversed(steps)))
+    return Span(variable, room, room, ())

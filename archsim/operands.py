@@ -18,12 +18,19 @@ from einsum_cascade.operators import OPERATORS
 
 
 class RefusalError(Exception):
-    """Why an Einsum can't be turned into tasks; the caller adds the place."""
+    """Why an Einsum can't be turned into tasks, and what to do; the caller adds the place."""
+
+    def __init__(self, why: str, hint: str = "") -> None:
+        super().__init__(why)
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A placed cascade and the two variables that fill the array: one on rows, one on columns."""
+    """A placed cascade and the two variables that fill the array: one on rows, one on columns.
+
+    If nothing runs on the array, `rows` is a variable whose last tile may be ragged, or "".
+    """
 
     placed: Placed
     rows: str
@@ -63,6 +70,23 @@ class Spread:
         """True if a tensor is an output of the cascade."""
         return self.placed.cascade.tensor(tensor).role == "output"
 
+    def looped(self, einsum: Einsum) -> list[str]:
+        """Loop variables over which an Einsum is summed."""
+        return [variable for variable in self.leaves(einsum.over) if variable in self.loops]
+
+    def comes_down(self, einsum: Einsum) -> bool:
+        """True if rows of the array are combined, so that the result lands in the lanes."""
+        return self.unit_of(einsum) == self.array.name and self.rows in self.leaves(einsum.over)
+
+    def is_taken(self, einsum: Einsum) -> bool:
+        """True if what comes down is taken by a lane task of its own, `X.out`.
+
+        A single reader in the lanes takes it itself.
+        """
+        units = [self.unit_of(reader) for reader in self.readers(einsum.name)]
+        several = self.array.name in units or units.count(self.lanes.name) > 1
+        return bool(self.looped(einsum)) or self.is_output(einsum.name) or several
+
     def operand(self, einsum: Einsum, read: Access, array: Array) -> Operand:
         """Where a task finds what an access names."""
         cascade = self.placed.cascade
@@ -80,8 +104,19 @@ class Spread:
             if has_rows and has_cols:
                 return Operand("register", read.tensor, access=read)
             return Operand("top" if has_cols else "left", read.tensor, access=read)
+        own = (*self.leaves(einsum.left), *self.leaves(einsum.over))
+        for loop in self.looped(makers[0]):
+            if loop in own:
+                raise RefusalError(
+                    f"it needs {read} in every tile of {loop}, and that is known after the last",
+                    f"give it a phase of its own: phases: [[..., {read.tensor}], "
+                    f"[{einsum.name}, ...]]",
+                )
         back, initial = self._back(einsum, makers[0], read)
-        if unit == array.name:
+        falls = self.comes_down(makers[0])
+        if unit == array.name and not falls:
+            return Operand("register", read.tensor, back=back, initial=initial)
+        if falls and array is self.lanes and self.is_taken(makers[0]):
             return Operand("register", read.tensor, back=back, initial=initial)
         if back:
             raise RefusalError(f"{read} comes from another tile and another unit")

@@ -10,7 +10,7 @@ import numpy as np
 
 from archsim import pe_kernel as kernel
 from archsim.actions import Count
-from archsim.elements import Array, coordinates, shape
+from archsim.elements import Array, coordinates, put, shape
 from archsim.encoding import Encoder
 from archsim.errors import ArchError
 from archsim.pe_counters import counters
@@ -142,7 +142,7 @@ def _outputs(
         if task.tensor not in found:
             found[task.tensor] = np.zeros(shape(program, target))
         at[program.cols] = np.arange(op.tile.cols)
-        found[task.tensor][coordinates(program, target, at)] = output[n, : op.tile.cols]
+        put(found[task.tensor], coordinates(program, target, at), output[n, : op.tile.cols])
     return found
 
 

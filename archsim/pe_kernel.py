@@ -332,14 +332,16 @@ def clock_lanes(
         if k < 0:
             continue
         ops = stream.ops
-        a = b = d = 0.0
+        a = b = d = total = 0.0
         for j in range(3):
             source, index = ops[k, SOURCE_A + 2 * j], ops[k, INDEX_A + 2 * j]
             word = 0.0
-            if source == LANE:
-                if cells.valid[index, 0, c] > t:
+            if source in (LANE, ACCUMULATOR):
+                ready = cells.valid if source == LANE else cells.loop
+                if ready[index, 0, c] > t:
                     return -1
                 word = cells.value[index, 0, c]
+                total = word if source == ACCUMULATOR else total
             elif source == CONSTANT:
                 word = stream.constants[k, j]
             elif source == TOP:
@@ -354,7 +356,9 @@ def clock_lanes(
                 b = word
             else:
                 d = word
-        if stream.multiplier == EXACT:
+        if ops[k, MASK] == PASS:
+            result = total
+        elif stream.multiplier == EXACT:
             result = compute(ops[k, FUNCTION], a, b, d)
         else:
             multiplier, method, table = stream.multiplier, stream.method, stream.table
@@ -363,7 +367,8 @@ def clock_lanes(
         note(ops, k, 0, c < ops[k, COLS], log.executed, log.acted)
         if ops[k, GOES] & TO_REGISTER:
             cells.value[ops[k, TARGET], 0, c] = result
-            cells.valid[ops[k, TARGET], 0, c] = t + ops[k, LATENCY]
+            cells.valid[ops[k, TARGET], 0, c] = NEVER if ops[k, PARTIAL] else t + ops[k, LATENCY]
+            cells.loop[ops[k, TARGET], 0, c] = t + ops[k, LOOP]
         if ops[k, GOES] & TO_OUTPUT:
             output[k, c] = result
         if ops[k, RETURN] > 0:

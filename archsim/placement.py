@@ -13,30 +13,29 @@ Numbers are for one head (one point of the batch ranks B and H); `batch` says ho
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
 
-from archsim.arch import Architecture, Array
+from archsim.arch import Architecture
 from archsim.errors import ArchError
 from archsim.filters import HINT, Filters, filters_of, refusal
 from archsim.formulas import ceil_div, compute
 from archsim.mapping import Mapping, Placement
+from archsim.operator_counts import operators, slots_of_point
 from archsim.packing import packed
+from archsim.phases import phase_of
 from archsim.recognition import recognised
 from archsim.residency import granule_loops
 from archsim.tiling import Tiling, tile
 from einsum_cascade.cascade import Cascade, Einsum, Workload, variables_in
 from einsum_cascade.errors import Problem, legal_words
-from einsum_cascade.expressions import Access, Apply, Expr, Select, accesses, to_text, walk
-from einsum_cascade.operators import REDUCTIONS
+from einsum_cascade.expressions import Apply, Select, accesses, to_text, walk
 
 # Ranks over which heads are independent; a cascade that names one has it as a rank of its own.
 BATCH_RANKS = ("B", "H")
 # Operators of indices whose reads of a tile lie side by side, or evenly spaced.
 AFFINE = ("add", "sub", "mul", "neg")
-# Operators that a PE executes with the unit of another: a minimum is a maximum of negations.
-SAME_UNIT = {"neg": "sub", "relu": "max", "min": "max", "mul": "mac"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +84,11 @@ class Placed:
     phases: tuple[Phase, ...]
     # What filters leave of the tiles; None without filters.
     filters: Filters | None = None
+    # Each phase placed on its own, if some are laid out in their own way; `tiling` is then that of
+    # the phase that holds most in the buffer.
+    stages: tuple[Placed, ...] = ()
+    # What a phase that is placed on its own is a part of.
+    whole: Placed | None = field(default=None, compare=False, repr=False)
 
     @property
     def work(self) -> tuple[Work, ...]:
@@ -114,6 +118,13 @@ def place(
     problems = list(_check(cascade, architecture, mapping))
     if problems:
         raise ArchError(problems)
+    batch = prod(workload.size(rank, 1) for rank in BATCH_RANKS if rank not in cascade.ranks)
+    if mapping.layouts:
+        placed = Placed(cascade, workload, architecture, mapping, _NO_TILING, batch, ())
+        stages = placed_alone(placed, double_buffer=double_buffer)
+        widest = max(stages, key=lambda stage: stage.tiling.held_bytes)
+        parts = tuple(stage.phases[0] for stage in stages)
+        return replace(placed, tiling=widest.tiling, phases=parts, stages=stages)
     tiling = tile(cascade, workload, architecture, mapping, double_buffer=double_buffer)
     filters = filters_of(cascade, architecture, mapping, tiling)
     where = dict(mapping.placements)
@@ -127,15 +138,32 @@ def place(
     phases = tuple(
         _phase(cascade, mapping, tiling, groups, i, work, filters) for i in range(len(groups))
     )
-    batch = prod(workload.size(rank, 1) for rank in BATCH_RANKS if rank not in cascade.ranks)
     return Placed(cascade, workload, architecture, mapping, tiling, batch, phases, filters)
+
+
+_NO_TILING = Tiling((), (), (), 0, None, "")
+
+
+def placed_alone(placed: Placed, *, double_buffer: bool = True) -> tuple[Placed, ...]:
+    """Place each phase as a cascade of its own; see `phases.phase_of`."""
+    stages = []
+    for number in range(len(placed.mapping.phases)):
+        part, layout = phase_of(placed.cascade, placed.mapping, number)
+        stage = place(
+            part, placed.workload, placed.architecture, layout, double_buffer=double_buffer
+        )
+        stages.append(replace(stage, whole=placed))
+    return tuple(stages)
 
 
 def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> Iterator[Problem]:
     """Everything about the names in a mapping that does not fit cascade and architecture."""
     defined = [einsum.name for einsum in cascade.einsums if not einsum.is_initial]
     placed = dict(mapping.placements)
-    parts = {part for _, split in mapping.partitions for part in split}
+    splits = [*mapping.partitions]
+    for layout in mapping.layouts:
+        splits += layout.partitions or ()
+    parts = {part for _, split in splits for part in split}
     variables = {v for v, _ in cascade.variables} | {part.lower() for part in parts}
     for einsum in cascade.einsums:
         refused = _refused(cascade, einsum)
@@ -237,43 +265,6 @@ def _refused(cascade: Cascade, einsum: Einsum) -> tuple[str, str] | None:
     return None
 
 
-def operators(einsum: Einsum, array: Array) -> dict[str, int]:
-    """Operators that one point of an Einsum applies, by the names of the array's table.
-
-    Arithmetic on constants is free. A sum of products is multiply-accumulate where the array has
-    it; otherwise the reduction counts as its own operator.
-    """
-    found: dict[str, int] = {}
-
-    def count(operator: str) -> None:
-        if array.cost(operator) is None and operator in SAME_UNIT:
-            operator = SAME_UNIT[operator]
-        found[operator] = found.get(operator, 0) + 1
-
-    def visit(expr: Expr, fused: bool) -> None:
-        if not isinstance(expr, Apply) or not _varies(expr):
-            return
-        if not fused:
-            count(expr.operator)
-        for argument in expr.arguments:
-            visit(argument, False)
-
-    product = isinstance(einsum.map, Apply) and einsum.map.operator == "mul"
-    fused = einsum.op == "sum" and product and _varies(einsum.map) and array.cost("mac") is not None
-    visit(einsum.map, fused)
-    if fused:
-        count("mac")
-    elif einsum.op is not None:
-        row = REDUCTIONS[einsum.op]
-        count(einsum.op if row.selects else row.combine)
-    return found
-
-
-def _varies(expr: Expr) -> bool:
-    """True if an expression depends on the point: it reads a tensor or an index variable."""
-    return any(isinstance(node, Access) for node in walk(expr)) or bool(variables_in(expr))
-
-
 def _work(
     cascade: Cascade,
     einsum: Einsum,
@@ -296,14 +287,14 @@ def _work(
     steps = 0
     if filters is not None:
         points, steps = filters.work(einsum.name, leaves, dict(tiling.extents))
-    for number, extents in _tiles(leaves, tiling) if filters is None else ():
+    for number, extents in _tiles(leaves, tiling, spatial) if filters is None else ():
         folds = prod(
             ceil_div(prod(extents[rank] for rank in ranks if rank in extents), size)
             for size, ranks in axes
         )
         steps += number * folds * prod(e for leaf, e in extents.items() if leaf not in spatial)
     counts = operators(einsum, array)
-    each = _slots(counts, array, where)
+    each = slots_of_point(counts, array, where)
     return Work(
         einsum.name,
         array.name,
@@ -314,12 +305,17 @@ def _work(
     )
 
 
-def _tiles(leaves: tuple[str, ...], tiling: Tiling) -> list[tuple[int, dict[str, int]]]:
-    """Kinds of tiles, each with how many there are and its extents: full ones and ragged ends."""
+def _tiles(
+    leaves: tuple[str, ...], tiling: Tiling, spatial: set[str]
+) -> list[tuple[int, dict[str, int]]]:
+    """Kinds of tiles, each with how many there are and its extents: full ones and ragged ends.
+
+    Only a last part has ragged ends; a rank with another part on an axis is there in full.
+    """
     extents = dict(tiling.extents)
     kinds: list[tuple[int, dict[str, int]]] = [(1, {leaf: extents[leaf] for leaf in leaves})]
     for whole, parts in tiling.partitions:
-        if set(parts) <= set(leaves):
+        if set(parts) <= set(leaves) and not spatial & set(parts[:-1]):
             full, rest = divmod(extents[whole], extents[parts[-1]])
             ends = [(full, extents[parts[-1]])] if full else []
             ends += [(1, rest)] if rest else []
@@ -342,21 +338,6 @@ def _points(leaves: tuple[str, ...], tiling: Tiling) -> int:
             total *= extents[whole]
             left -= set(parts)
     return total * prod(extents[leaf] for leaf in left)
-
-
-def _slots(counts: dict[str, int], array: Array, where: Placement) -> int:
-    """Issue slots of one point: operators one after the other, pipelined groups as one."""
-    each = {}
-    for operator, number in counts.items():
-        row = array.cost(operator)
-        assert row is not None
-        each[operator] = number * row.slots
-    total = sum(each.values())
-    for group in where.pipelined:
-        here = [each[operator] for operator in group if operator in each]
-        if len(here) == len(group):
-            total += max(here) - sum(here)
-    return total
 
 
 def _phase(

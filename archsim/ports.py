@@ -64,8 +64,9 @@ def _count(asked: list[_Asked]) -> int:
 def _largest(program: Program, demands: dict[str, list[tuple[Row, ...]]]) -> Iterator[_Asked]:
     """The slot of each unit that asks for most."""
     for body in program.bodies:
-        slots = (_Asked(i.task, -1, rows) for i in body.items for rows in demands[i.task])
-        yield max(slots, key=lambda one: len(one.rows))
+        slots = [_Asked(i.task, -1, rows) for i in body.items for rows in demands[i.task]]
+        if slots:
+            yield max(slots, key=lambda one: len(one.rows))
 
 
 def _busiest(

@@ -20,131 +20,9 @@ from archsim.arch import Architecture, Array
 from archsim.issue import Body, show_entry
 from archsim.nest import Limit, Loop, Nest, Tile, mask_table, span
 from archsim.placement import Placed
+from archsim.tasks import FUNCTIONS, SOURCES, Move, Operand, Register, Step, Task
 from einsum_cascade.cascade import Cascade
 from einsum_cascade.documents import Document
-from einsum_cascade.expressions import Access
-
-# Where a micro-op finds an operand. Edges: words that arrive from the left (one for each row) or
-# from the top (one for each column); flow: the value that comes down a column; landing and
-# returned: FIFOs between array and lanes.
-SOURCES = (
-    "constant",
-    "temporary",
-    "accumulator",
-    "register",
-    "left",
-    "top",
-    "flow",
-    "landing",
-    "returned",
-)
-
-# What PEs and lanes can compute; pe_operators numbers them in this order.
-FUNCTIONS = (
-    "mac", "add", "sub", "mul", "div", "max", "min", "exp", "copy", "neg", "log", "sqrt", "abs",
-    "relu", "sigmoid", "tanh", "cos", "sin", "phi", "step", "pow", "floordiv", "drain", "load",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """What one micro-op reads: `name` is a tensor, `number` a constant or a temporary's index."""
-
-    source: str
-    name: str = ""
-    number: float = 0.0
-    # For data from the edges: the element, in variables of the tile.
-    access: Access | None = None
-    # Loop variable -> how far back the tile lies that made the value, and its value before the
-    # first one.
-    back: tuple[tuple[str, int], ...] = ()
-    initial: float | None = None
-
-    def __str__(self) -> str:
-        """Print as assembly."""
-        if self.source == "constant":
-            return f"{self.number:g}"
-        if self.source == "temporary":
-            return f"t{int(self.number)}"
-        if self.source in ("accumulator", "flow"):
-            return {"accumulator": "acc", "flow": "above"}[self.source]
-        if self.source in ("left", "top"):
-            return f"{self.access}@{self.source}"
-        back = "".join(f"[{loop}-{steps}]" for loop, steps in self.back)
-        return f"{self.name}{back}" + ("" if self.source == "register" else f"@{self.source}")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One operator of a task: the row of the array's table that executes it, and its operands."""
-
-    operator: str
-    function: str
-    operands: tuple[Operand, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What a unit does for one Einsum in one tile.
-
-    `kind` is "accumulate" (into a register of each PE), "reduce" (down the rows), "map" (in
-    place), "load" (rows take words from the top), "drain" (rows give words to the lanes) or "lane".
-    """
-
-    name: str
-    unit: str
-    kind: str
-    text: str
-    # Variables it runs through inside a tile, outermost first.
-    words: tuple[str, ...]
-    steps: tuple[Step, ...]
-    # Tensor it makes, and where that goes: "register", "landing" or "output".
-    tensor: str
-    goes: str
-    is_returned: bool = False
-    # Neutral element of its reduction; None if it reduces nothing.
-    identity: float | None = None
-    # Loop variables of which it acts on the first or last tile only.
-    when: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """Registers of each PE or lane for a tensor: index = tile mod depth, then the word."""
-
-    tensor: str
-    unit: str
-    words: int
-    depth: int
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """What crosses the outer memory's boundary, one granule of a tensor at a time.
-
-    A granule is what one tile of the tensor holds; `loops` are the loops of the nest whose
-    coordinates name it. It is fetched for the first tile that needs it, or stored behind the last
-    tile that makes it, `lag` epochs later; the order of all moves is that of their epochs. The
-    buffer holds `entries` granules: the next one may come when the oldest has been read, or may be
-    made when the oldest has been stored.
-    """
-
-    kind: str
-    tensor: str
-    loops: tuple[str, ...]
-    # Further variables of the tensor inside a granule.
-    words: tuple[str, ...]
-    entries: int
-    lag: int
-    # Tasks that read a fetched granule, or the one that makes a stored one.
-    tasks: tuple[str, ...]
-    # The task of the array that waits for room for a stored granule; lanes never wait for memory.
-    gate: str = ""
-
-    @property
-    def name(self) -> str:
-        """As assembly calls it."""
-        return f"{self.tensor}.{self.kind}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -213,15 +91,14 @@ class Program:
         """Return a task by name."""
         return next(task for task in self.tasks if task.name == name)
 
-    def maker(self, tensor: str) -> Task:
-        """Return the task that makes what others read under a tensor's name."""
-        return self._makers[tensor]
-
-    @cached_property
-    def _makers(self) -> dict[str, Task]:
-        # What is drained is made by the accumulating task and leaves by the draining one.
-        order = sorted(self.tasks, key=lambda task: task.kind == "drain")
-        return {task.tensor: task for task in reversed(order)}
+    def writer(self, register: Register) -> Task:
+        """The task that writes a register: it does not pass its result down."""
+        return next(
+            task
+            for task in self.tasks
+            if (task.tensor, task.unit) == (register.tensor, register.unit)
+            and task.goes != "landing"
+        )
 
     def word_count(self, task: Task) -> int:
         """Words that a task makes, or runs through, in one tile."""
@@ -290,6 +167,8 @@ class Program:
         found = {}
         for array in (self.array, self.lanes):
             found[array.name, "move"] = (1, 1)
+            # One row after the other.
+            found[array.name, "load"] = (self.shape[0], 1)
             for row in array.operators:
                 found[array.name, row.operator] = (row.slots, row.latency_cycles // row.slots)
         return found
@@ -297,12 +176,10 @@ class Program:
     @cached_property
     def space(self) -> Nest:
         """The nest with what fills the array and what cuts tiles off."""
-        rows, cols = self.shape
-        spans = [
-            span(variable, room, self.sizes, self.partitions)
-            for variable, room in ((self.rows, rows), (self.cols, cols))
-        ]
-        return Nest(self.nest, spans[0], spans[1], self.limits)
+        rows, cols = (
+            span(variable, self.sizes, self.partitions) for variable in (self.rows, self.cols)
+        )
+        return Nest(self.nest, rows, cols, self.limits)
 
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
@@ -359,11 +236,14 @@ class Program:
         return {}
 
     def _source(self, reader: Task, operand: Operand) -> Task:
+        makers = [task for task in self.tasks if task.tensor == operand.name]
         if operand.source == "landing":
-            return next(t for t in self.tasks if (t.tensor, t.goes) == (operand.name, "landing"))
+            return next(task for task in makers if task.goes == "landing")
         if operand.back and operand.name == reader.tensor:
             return reader
-        return self.maker(operand.name)
+        if operand.source == "returned":
+            return next(task for task in makers if task.is_returned)
+        return next(t for t in makers if t.unit == reader.unit and t.goes != "landing")
 
     def source_tile(self, reader: Task, tile: Tile, operand: Operand) -> int | None:
         """The tile in which that was made; None before the first one.
@@ -440,7 +320,8 @@ class Program:
             f"  sizes    {sizes}",
             f"  tiles    {tiles}",
             f"  nest     {nest}",
-            f"  fill     {self.rows} on {rows} rows, {self.cols} on {cols} columns",
+            f"  fill     {f'{self.rows} on {rows} rows, ' if self.rows else ''}"
+            f"{self.cols} on {cols} columns",
             f"  drain    {self.drain}",
             f"  landing  {fifos}",
         ]

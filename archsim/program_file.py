@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from archsim.arch import Architecture, load_architecture
 from archsim.errors import ArchError
 from archsim.issue import show_entry
-from archsim.lowering import check_bits, lower
+from archsim.lowering import check_bits, lower_whole
 from archsim.mapping import Mapping, load_mapping, read_order
 from archsim.placement import BATCH_RANKS
 from archsim.program import Program
@@ -140,7 +140,7 @@ def program_from(document: Document, architecture: str | Architecture | None = N
     loops = _loops(document, data["nest"], original, cascade)
     # Mistakes in the order stand in this file; the rest of the mapping in its own.
     mapping = replace(original, order=order, drain=data["drain"], loops=loops, document=document)
-    program = lower(
+    program = lower_whole(
         cascade,
         workload_from(data["name"], data["sizes"]),
         chip,

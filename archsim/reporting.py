@@ -18,7 +18,7 @@ from archsim import arch, mapping
 from archsim.action_counts import spend
 from archsim.energy import Spent, area, by_cause, by_component, by_micro_op, energy
 from archsim.errors import ArchError
-from archsim.estimate import Estimate
+from archsim.estimate import Estimate, added
 from archsim.granules import TICKS
 from archsim.lower_bound import lower_bound
 from archsim.lowering import lower_placed
@@ -26,7 +26,7 @@ from archsim.placement import Placed, place
 from archsim.ports import ports_asked
 from archsim.published_model import published
 from archsim.quantities import show_bytes, show_seconds
-from archsim.timeline import Timeline, busy_by_task, busy_slots, stalls
+from archsim.timeline import ChainTimeline, Timeline, busy_by_task, busy_slots, stalls
 from einsum_cascade.cascade import Cascade, Workload
 from einsum_cascade.catalog import load, workload_document, workload_from_document
 from einsum_cascade.errors import Problem, Source, legal_words
@@ -184,26 +184,46 @@ def published_report(
     return run(cascade, workload, architecture, mapping_, level="published")
 
 
-def report(timeline: Timeline, level: str = "tile", accounting: str = "consistent") -> Report:
-    """Report a simulated run.
+def report(
+    timeline: Timeline | ChainTimeline, level: str = "tile", accounting: str = "consistent"
+) -> Report:
+    """Report a simulated run; phases add up.
 
     Energy in `consistent` accounting is that of its actions, also by micro-op; in `paper`
     accounting that of the placement, as at every level.
     """
-    program = timeline.program
-    placed = program.placed
-    least = lower_bound(placed)
+    if isinstance(timeline, Timeline):
+        placed = timeline.program.placed
+        phases: tuple[Timeline, ...] = (timeline,)
+    else:
+        placed, phases = timeline.chain.placed, timeline.phases
+    busy: dict[str, dict[str, int]] = {}
+    stalled: dict[str, dict[str, int]] = {}
+    for phase in phases:
+        for table, counted in ((busy, busy_by_task(phase)), (stalled, stalls(phase))):
+            for unit, counts in counted.items():
+                total = table.setdefault(unit, {})
+                for name, slots in counts.items():
+                    total[name] = total.get(name, 0) + slots
+    found, least = added([_simulated(phase) for phase in phases]), lower_bound(placed)
+    spent = (
+        tuple(one for phase in phases for one in spend(phase))
+        if accounting == "consistent"
+        else energy(placed, found, accounting)
+    )
+    ports = max((_ports(phase) for phase in phases), key=lambda ports: ports.get("asked", 0))
+    return _report(placed, found, level, accounting, busy, stalled, least, spent, ports)
+
+
+def _simulated(timeline: Timeline) -> Estimate:
+    """Time and traffic of one Program."""
     read: dict[str, Fraction] = {}
     write: dict[str, Fraction] = {}
     for move in timeline.program.moves:
         table = read if move.kind == "fetch" else write
         table[move.tensor] = Fraction(timeline.totals.moved.get(move.name, 0))
-    found = Estimate(
-        Fraction(timeline.cycles), tuple(read.items()), tuple(write.items()), _bottleneck(timeline)
-    )
-    busy, stalled, ports = busy_by_task(timeline), stalls(timeline), _ports(timeline)
-    spent = spend(timeline) if accounting == "consistent" else energy(placed, found, accounting)
-    return _report(placed, found, level, accounting, busy, stalled, least, spent, ports)
+    cycles = Fraction(timeline.cycles)
+    return Estimate(cycles, tuple(read.items()), tuple(write.items()), _bottleneck(timeline))
 
 
 def _ports(timeline: Timeline) -> dict[str, int]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from archsim import slots
+from archsim.chain import Chain
 from archsim.elements import random_inputs
 from archsim.errors import ArchError
 from archsim.hazards import check_registers
 from archsim.ports import ports_asked
 from archsim.program import Program
-from archsim.timeline import Timeline
+from archsim.timeline import ChainTimeline, Timeline
 from einsum_cascade.errors import Problem, Source, legal_words
 from einsum_cascade.interpreter import evaluate
 
@@ -25,8 +27,16 @@ SHORT = 5_000
 LEVELS = ("tile", "pe")
 
 
-def simulate(program: Program, level: str = "tile") -> Timeline:
-    """Execute a Program.
+@overload
+def simulate(program: Program, level: str = "tile") -> Timeline: ...
+
+
+@overload
+def simulate(program: Chain, level: str = "tile") -> ChainTimeline: ...
+
+
+def simulate(program: Program | Chain, level: str = "tile") -> Timeline | ChainTimeline:
+    """Execute a Program, or those of several phases one after the other.
 
     Args:
         program: what to run.
@@ -40,17 +50,50 @@ def simulate(program: Program, level: str = "tile") -> Timeline:
     if level not in LEVELS:
         hint = legal_words(level, LEVELS, "levels of a simulation")
         raise ArchError(Problem(Source("level"), f"unknown level '{level}'", hint=hint))
+    if isinstance(program, Chain):
+        return _simulate_chain(program, level)
     timeline = simulate_tiles(program) if level == "tile" else _simulate_pe(program)
     ports_asked(timeline)
     return timeline
 
 
+def _simulate_chain(chain: Chain, level: str) -> ChainTimeline:
+    """Execute the phases one after the other; values of one are there for those after it."""
+    inputs = random_inputs(chain) if level == "pe" else {}
+    values = dict(inputs)
+    timelines = []
+    for program in chain.programs:
+        if level == "tile":
+            timeline = simulate_tiles(program)
+        else:
+            given = {name: values[name] for name in program.cascade.inputs}
+            timeline, outputs = _registers(program, given)
+            values |= outputs
+        ports_asked(timeline)
+        timelines.append(timeline)
+    if level == "pe":
+        _check(chain, chain.programs, inputs, values)
+    return ChainTimeline(chain, tuple(timelines))
+
+
 def _simulate_pe(program: Program) -> Timeline:
     """Execute a Program with random values and compare them with the cascade's."""
+    inputs = random_inputs(program)
+    timeline, outputs = _registers(program, inputs)
+    _check(program, (program,), inputs, outputs)
+    return timeline
+
+
+def _registers(program: Program, inputs: Mapping[str, Any]) -> tuple[Timeline, dict[str, Any]]:
+    """Execute a Program with values: as waves, or PE by PE if waves don't know a task of it."""
+    from archsim.pe import simulate_pe
     from archsim.wave import check_length, simulate_waves
 
+    if not has_waves(program):
+        check_registers(program)
+        plain = simulate_pe(program, inputs)
+        return plain.timeline, plain.outputs
     check_length(program)
-    inputs = random_inputs(program)
     try:
         run = simulate_waves(program, inputs)
     except ArchError:
@@ -59,21 +102,52 @@ def _simulate_pe(program: Program) -> Timeline:
         raise
     if run.is_mixed:
         check_registers(program)
-    ranks = {rank for tensor in program.cascade.tensors for rank in tensor.ranks if rank}
-    whole = {program.cascade.whole_of(rank) for rank in ranks}
-    if prod(program.sizes[rank] for rank in whole) <= CHECKED_POINTS:
-        parts = [part for _, split in program.cascade.splits for part in split[1:]]
-        # Some ranks are of no tensor: the keys of a window, say.
-        others = [rank for rank in program.cascade.ranks if rank not in ranks | whole]
-        sizes = {rank: program.sizes[rank] for rank in (*parts, *others)}
-        expected = evaluate(program.cascade, sizes=sizes, **inputs)
-        for name, values in run.outputs.items():
-            error = _error(values, expected[name])
-            if not error <= TOLERANCE:
-                what = f"{name} differs from the cascade's by {error:.1e} of its largest value"
-                hint = "a register is overwritten before it is read: give it more depth"
-                raise ArchError(Problem(Source(program.name), what, hint=hint))
-    return run.timeline
+    return run.timeline, run.outputs
+
+
+def has_waves(program: Program) -> bool:
+    """True if waves execute all that a Program has.
+
+    They know no sums that go on from tile to tile in PEs, no sums over words in lanes, no words
+    that rows take one after the other inside a task, no rows as words of a lane, and no idle unit.
+    """
+    for task in program.tasks:
+        in_lanes = task.unit == program.lanes.name
+        operands = [operand for step in task.steps for operand in step.operands]
+        from_top = any(operand.source == "top" for operand in operands)
+        if (
+            (in_lanes and (task.kind == "accumulate" or from_top))
+            or any(step.operator == "load" for step in task.steps)
+            or any(operand.source == "accumulator" and operand.back for operand in operands)
+        ):
+            return False
+    return all(body.items for body in program.bodies)
+
+
+def _check(
+    program: Program | Chain,
+    programs: tuple[Program, ...],
+    inputs: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> None:
+    """Compare values with those of the whole cascade; ArchError if they differ."""
+    cascade = program.placed.cascade
+    sizes = {rank: size for part in programs for rank, size in part.sizes.items()}
+    ranks = {rank for tensor in cascade.tensors for rank in tensor.ranks if rank}
+    whole = {cascade.whole_of(rank) for rank in ranks}
+    if prod(sizes[rank] for rank in whole) > CHECKED_POINTS:
+        return
+    parts = [part for _, split in cascade.splits for part in split[1:]]
+    # Some ranks are of no tensor: the keys of a window, say.
+    others = [rank for rank in cascade.ranks if rank not in ranks | whole]
+    known = {rank: sizes[rank] for rank in (*parts, *others)}
+    expected = evaluate(cascade, sizes=known, **inputs)
+    for name in cascade.outputs:
+        error = _error(values[name], expected[name])
+        if not error <= TOLERANCE:
+            what = f"{name} differs from the cascade's by {error:.1e} of its largest value"
+            hint = "a register is overwritten before it is read: give it more depth"
+            raise ArchError(Problem(Source(program.name), what, hint=hint))
 
 
 def simulate_tiles(program: Program) -> Timeline:

@@ -24,6 +24,7 @@ from einsum_cascade.errors import legal_words
 
 if TYPE_CHECKING:
     import einsum_cascade as ec
+    from archsim.chain import Chain
     from archsim.mapping import Mapping
     from archsim.program import Program
     from archsim.reporting import Report
@@ -87,18 +88,25 @@ def _three(cascade: str | None, arch: str | None, mapping: str | None) -> tuple[
 
 
 def _workload(
-    cascade: ec.Cascade, mapping: Mapping, model: str | None, set_: list[str] | None
+    cascade: ec.Cascade,
+    mapping: Mapping,
+    model: str | None,
+    set_: list[str] | None,
+    more: tuple[str, ...] = (),
 ) -> ec.Workload:
-    """The sizes of a run; a size that nothing has is a slip of the pen."""
+    """The sizes of a run, and of `more` ranks; a size that nothing has is a slip of the pen."""
     from archsim.packing import KEY_HEADS
     from archsim.placement import BATCH_RANKS
     from einsum_cascade import catalog
 
     given = sizes(set_)
     found = catalog.workload(model, **given)
-    parts = {part for _, split in mapping.partitions for part in split}
+    splits = [*mapping.partitions]
+    for layout in mapping.layouts:
+        splits += layout.partitions or ()
+    parts = {part for _, split in splits for part in split}
     model_ranks = dict(catalog.workload(model).sizes) if model else {}
-    known = {*cascade.ranks, *parts, *BATCH_RANKS, KEY_HEADS, *model_ranks}
+    known = {*cascade.ranks, *parts, *BATCH_RANKS, KEY_HEADS, *model_ranks, *more}
     for rank in given:
         if rank not in known:
             hint = legal_words(rank, sorted(known), f"ranks of {cascade.name}")
@@ -129,8 +137,8 @@ def _lowered(
     model: str | None,
     set_: list[str] | None,
     program: Path | None = None,
-) -> Program:
-    """The Program of a run, lowered or read."""
+) -> Program | Chain:
+    """The Program of a run, or those of its phases, lowered or read."""
     from archsim import arch as hardware
     from archsim import lowering, program_file
     from archsim.mapping import load_mapping
@@ -146,6 +154,45 @@ def _lowered(
 
 
 @app.command()
+def layer(
+    cascade: Cascade,
+    arch: Arch = None,
+    mapping: MappingName = None,
+    model: Model = None,
+    set_: SetSizes = None,
+    projection: Annotated[
+        str, typer.Option(help="The mapping of linear layers: a shipped one or a YAML file.")
+    ] = "projection",
+    level: Annotated[str, typer.Option(help="bound, published, tile or pe, as for run.")] = "bound",
+    accounting: Annotated[
+        str, typer.Option(help="consistent, or paper: energy as the mappings' paper counts it.")
+    ] = "consistent",
+    as_json: Json = False,
+) -> None:
+    """Put a whole encoder layer on an accelerator: attention and its six linear layers."""
+    from archsim.encoder import run_layer
+    from archsim.mapping import load_mapping
+    from einsum_cascade import catalog
+
+    name, hardware, placing = _three(cascade, arch, mapping)
+    what, found = catalog.load(name), load_mapping(placing)
+    workload = _workload(what, found, model, set_, more=("D", "S"))
+    report = run_layer(
+        what,
+        workload,
+        hardware,
+        found,
+        level=level,
+        accounting=accounting,
+        projection=projection,
+    )
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        print(report)
+
+
+@app.command()
 def lower(
     cascade: Cascade,
     arch: Arch = None,
@@ -158,10 +205,14 @@ def lower(
 ) -> None:
     """Print the Program of a run, or write it to a file that `archsim run --program` executes."""
     from archsim import program_file
+    from archsim.chain import Chain
 
     program = _lowered(cascade, arch, mapping, model, set_)
     if out is None:
         print(program)
+    elif isinstance(program, Chain):
+        what = f"a file holds one program, these are {len(program.programs)}"
+        raise bad("--output", what, "leave it out to print them")
     else:
         if not out.parent.is_dir():
             raise bad("--output", f"there is no folder {out.parent}")
@@ -188,10 +239,12 @@ def explain(
 ) -> None:
     """Say which tasks make up the critical circuit, and what would help next."""
     from archsim import critical, slots, timeline
+    from archsim.chain import Chain
 
     found = _lowered(cascade, arch, mapping, model, set_, program)
-    if waterfall:
-        print(timeline.waterfall(slots.simulate(found)))
-    if edges:
-        print(timeline.edges(slots.simulate(found)))
-    print(critical.explain(found))
+    for part in found.programs if isinstance(found, Chain) else (found,):
+        if waterfall:
+            print(timeline.waterfall(slots.simulate(part)))
+        if edges:
+            print(timeline.edges(slots.simulate(part)))
+        print(critical.explain(part))

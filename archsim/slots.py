@@ -110,18 +110,18 @@ class Run:
         return self.program.architecture.latency.row_hop * (self.program.shape[0] - 1)
 
     @cached_property
-    def registers(self) -> dict[str, Register]:
-        """Registers by tensor."""
-        return {register.tensor: register for register in self.program.registers}
+    def registers(self) -> dict[tuple[str, str], Register]:
+        """Registers by tensor and unit."""
+        return {(r.tensor, r.unit): r for r in self.program.registers}
 
     @cached_property
-    def readers(self) -> dict[str, list[tuple[Task, Operand]]]:
-        """Who reads a tensor from registers."""
-        found: dict[str, list[tuple[Task, Operand]]] = {}
+    def readers(self) -> dict[tuple[str, str], list[tuple[Task, Operand]]]:
+        """Who reads a tensor from registers, by tensor and unit."""
+        found: dict[tuple[str, str], list[tuple[Task, Operand]]] = {}
         for task in self.program.tasks:
             for operand in (o for step in task.steps for o in step.operands):
                 if operand.source == "register":
-                    found.setdefault(operand.name, []).append((task, operand))
+                    found.setdefault((operand.name, task.unit), []).append((task, operand))
         return found
 
     @property
@@ -161,6 +161,10 @@ class Run:
                 before = word * program.slots_of_word(task) - 1
                 delay = program.architecture.latency.accumulate
                 yield Rule("accumulator", task.name, None, before, delay)
+            elif operand.source == "accumulator" and operand.back:
+                # The sum goes on from the tile before.
+                delay = program.architecture.latency.accumulate
+                yield Rule("accumulator", task.name, operand, program.slots(task) - 1, delay)
             elif operand.source == "temporary":
                 made = task.steps[int(operand.number)]
                 before = sum(
@@ -175,10 +179,10 @@ class Run:
                 yield Rule(cause[operand.source], maker.name, operand, at, delay)
         is_last = number == len(task.steps) - 1
         is_first = not word or task.kind not in ("accumulate", "load")
-        register = self.registers.get(task.tensor)
-        if is_last and is_first and register is not None and register.unit == task.unit:
-            # It is written again only after everybody has read its old value.
-            for reader, operand in self.readers.get(task.tensor, []):
+        key = (task.tensor, task.unit)
+        if is_last and is_first and task.goes != "landing" and key in self.registers:
+            # A register is written again only after everybody has read its old value.
+            for reader, operand in self.readers.get(key, []):
                 for at in self._reads_in(reader, operand, task, word):
                     yield Rule("reuse", reader.name, operand, at, 1)
 
@@ -230,7 +234,7 @@ class Run:
 
     def _last_readers(self, op: MicroOp, reader: Task, operand: Operand) -> list[int]:
         """Tiles in which a reader reads the value that a micro-op is to overwrite."""
-        depth = self.registers[op.task.tensor].depth
+        depth = self.registers[op.task.tensor, op.task.unit].depth
         old = self.program.ordinals[op.task.name][op.tile.index] - depth
         if old < 0:
             return []

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from archsim.arch import Array
 from archsim.operands import RefusalError, Spread
-from archsim.placement import SAME_UNIT
+from archsim.operator_counts import SAME_UNIT
 from archsim.program import Operand, Step, Task
 from einsum_cascade.cascade import Einsum, affine
 from einsum_cascade.expressions import Access, Apply, Expr
@@ -20,6 +20,8 @@ class Code:
     einsum: Einsum
     array: Array
     fuse: bool = False
+    # Variables that the task runs through inside a tile.
+    words: tuple[str, ...] = ()
     steps: list[Step] = field(default_factory=list)
     loads: list[Task] = field(default_factory=list)
 
@@ -57,8 +59,10 @@ class Code:
         if isinstance(expr, Access):
             found = self.spread.operand(self.einsum, expr, self.array)
             if found.access is not None and found.source == "register":
-                self.loads.append(self._load(expr))
-            return replace(found, access=None) if found.source == "register" else found
+                return self._held(expr)
+            if found.source == "top" and self.array is self.spread.lanes and self._stays(expr):
+                return self._kept(expr)
+            return found
         if not isinstance(expr, Apply):
             raise RefusalError(f"{expr} is used as a number, which no PE knows")
         if self.fuse and expr.operator == "add" and self.array.cost("mac"):
@@ -80,6 +84,8 @@ class Code:
                 f"{row} takes {cost.slots} slots and {cost.latency_cycles} cycles; slots that "
                 "follow from each other need a latency that is a multiple of them"
             )
+        if self.array is self.spread.lanes:
+            operands = self._one_from_the_top(operands)
         for source in ("left", "top", "landing", "returned"):
             if sum(operand.source == source for operand in operands) > 1:
                 raise RefusalError(f"two operands of {function} come from the {source} at once")
@@ -90,25 +96,72 @@ class Code:
         self.steps.append(Step(row, function, operands))
         return Operand("temporary", number=len(self.steps) - 1)
 
-    def _load(self, read: Access) -> Task:
-        """Rows take their words of an operand from the top, one row a slot, and keep them."""
+    def _own(self, read: Access) -> tuple[str, ...]:
+        """Variables that an access runs through."""
+        return self.spread.leaves(tuple(affine(i).variables[0] for i in read.indices))
+
+    def _held(self, read: Access) -> Operand:
+        """An operand of which each PE has a word: loaded from the top, one row a slot.
+
+        Words of a tile that PEs would have to hold several of come anew for each word of the task.
+        """
         spread = self.spread
-        own = spread.leaves(tuple(affine(index).variables[0] for index in read.indices))
-        within = [v for v in own if v not in (*spread.loops, spread.rows, spread.cols)]
-        if within:
+        held = (*spread.loops, spread.rows, spread.cols)
+        within = [v for v in self._own(read) if v not in held]
+        source = Operand("top", read.tensor, access=read)
+        if not within:
+            rows = (spread.rows,)
+            self._load(read, "load", f"{read} into the PEs", rows, Step("move", "load", (source,)))
+            return Operand("register", read.tensor)
+        if not set(within) <= set(self.words):
             raise RefusalError(
                 f"PEs hold one word of {read.tensor}, and {within[0]} makes it several"
             )
-        # Words stay while the innermost loops go by that the operand does not have.
-        staying = []
-        for loop in reversed(spread.placed.mapping.loops):
+        self.steps.append(Step("load", "load", (source,)))
+        return Operand("temporary", number=len(self.steps) - 1)
+
+    def _stays(self, read: Access) -> bool:
+        """True if one word of an operand serves for all words of a lane task."""
+        return bool(self.words) and not set(self.words) & set(self._own(read))
+
+    def _kept(self, read: Access) -> Operand:
+        """An operand that a lane takes from the top once and keeps."""
+        step = Step("move", "copy", (Operand("top", read.tensor, access=read),))
+        self._load(read, "lane", f"{read} into the lanes", (), step)
+        return Operand("register", read.tensor)
+
+    def _one_from_the_top(self, operands: tuple[Operand, ...]) -> tuple[Operand, ...]:
+        """A lane gets one word from the top in a slot: others are kept, or moved before."""
+        found: list[Operand] = []
+        for operand in operands:
+            is_second = operand.source == "top" and any(o.source == "top" for o in found)
+            if not is_second or operand.access is None:
+                found.append(operand)
+            elif set(self.words) & set(self._own(operand.access)):
+                self.steps.append(Step("move", "copy", (operand,)))
+                found.append(Operand("temporary", number=len(self.steps) - 1))
+            else:
+                found.append(self._kept(operand.access))
+        return tuple(found)
+
+    def _load(self, read: Access, kind: str, text: str, words: tuple[str, ...], step: Step) -> None:
+        """A task that loads an operand; it stays while inner loops go by that it does not have."""
+        own, staying = self._own(read), []
+        for loop in reversed(self.spread.placed.mapping.loops):
             if loop in own:
                 break
             staying.append(loop)
         when = tuple((loop, "first") for loop in reversed(staying))
-        step = Step("move", "load", (Operand("top", read.tensor, access=read),))
-        name, text = f"{read.tensor}.load", f"{read} into the PEs"
-        rows = (spread.rows,)
-        return Task(
-            name, self.array.name, "load", text, rows, (step,), read.tensor, "register", when=when
+        task = Task(
+            f"{read.tensor}.load",
+            self.array.name,
+            kind,
+            text,
+            words,
+            (step,),
+            read.tensor,
+            "register",
+            when=when,
         )
+        if task not in self.loads:
+            self.loads.append(task)

@@ -102,10 +102,11 @@ def tables_of(program: Program) -> Tables:
     reuses: list[Reuse] = []
     reuse_of: dict[tuple[str, str, Operand | str], int] = {}
     for register in program.registers:
-        writer = program.maker(register.tensor)
+        writer = program.writer(register)
         for task in program.tasks:
             for operand in _read(task):
-                if operand.source == "register" and operand.name == register.tensor:
+                same = (operand.name, task.unit) == (register.tensor, register.unit)
+                if operand.source == "register" and same:
                     reuse_of[writer.name, task.name, operand] = len(reuses)
                     pointer = pointer_of[task.name, operand]
                     reuses.append(Reuse(index[writer.name], pointer, register.depth))
@@ -147,8 +148,11 @@ def _when(program: Program, actor: Task | Move, loops: tuple[str, ...]) -> dict[
 def _read(task: Task) -> Iterator[Operand]:
     """What a task reads of other tasks, each operand once."""
     kinds = ("register", "landing", "returned")
-    operands = (operand for step in task.steps for operand in step.operands)
-    yield from dict.fromkeys(o for o in operands if o.source in kinds)
+    operands = dict.fromkeys(operand for step in task.steps for operand in step.operands)
+    for operand in operands:
+        goes_on = operand.source == "accumulator" and bool(operand.back)
+        if goes_on or operand.source in kinds:
+            yield operand
 
 
 def _pointer(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from archsim.chain import Chain
 from archsim.program import Program
 
 # Why a slot was idle, in the order in which ties are broken: the rules of docs/schedule.md.
@@ -73,6 +74,19 @@ class Timeline:
         """Issue slots of a task in a tile, in order."""
         found = (f.slots for f in self.facts if f.task == task and f.tile == tile)
         return tuple(sorted(slot for slots in found for slot in slots))
+
+
+@dataclass(frozen=True)
+class ChainTimeline:
+    """A run of several Programs, one after the other: a timeline each."""
+
+    chain: Chain
+    phases: tuple[Timeline, ...]
+
+    @property
+    def cycles(self) -> int:
+        """Clock edges of all phases; nothing of one overlaps with the next."""
+        return sum(phase.cycles for phase in self.phases)
 
 
 def count(program: Program, facts: tuple[Fact, ...], moved: dict[str, int], ticks: int) -> Totals:

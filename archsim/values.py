@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from archsim.arithmetic import Function, functions, word
-from archsim.elements import Array, coordinates, edge_arrays, shape
+from archsim.elements import Array, coordinates, edge_arrays, put, shape
 from archsim.program import Operand, Program, Task, Tile
 
 # Values of one tensor in one tile: [word, row, column] in PEs, [word, column] in lanes and FIFOs.
@@ -71,7 +71,10 @@ def _run(
     """All words of a task in a tile."""
     rows, cols = (tile.rows, tile.cols) if task.unit == program.array.name else (1, tile.cols)
     kept = program.space.mask(tile, (rows, cols)) if tile.is_partial else None
-    running = np.full((rows, cols), task.identity or 0.0)
+    in_lanes = task.unit == program.lanes.name
+    running = _start(program, task, tile, held)
+    if running is None:
+        running = np.full(cols if in_lanes else (rows, cols), task.identity or 0.0)
     words = []
     for number in range(program.word_count(task)):
         if task.kind == "drain":
@@ -86,6 +89,8 @@ def _run(
                 assert access is not None
                 words.append(edges[access.tensor][coordinates(program, access, at)])
             continue
+        if in_lanes and task.kind == "accumulate" and at.get(program.rows, 0) >= tile.rows:
+            continue  # Behind the end of the rank: the sum stays as it is.
         temporaries: list[Any] = []
         flow = np.full(cols, task.identity or 0.0)
         for step in task.steps:
@@ -120,6 +125,15 @@ def _run(
     return words
 
 
+def _start(program: Program, task: Task, tile: Tile, held: Held) -> Any:
+    """The sum of the tile before, if a task goes on with it; None if it starts anew."""
+    for operand in task.steps[-1].operands:
+        if operand.source == "accumulator" and operand.back:
+            made = program.source_tile(task, tile, operand)
+            return None if made is None else held["register", task.tensor, made][0]
+    return None
+
+
 def _operand(
     program: Program,
     task: Task,
@@ -144,13 +158,18 @@ def _operand(
             return None
         case "left" | "top":
             assert operand.access is not None
+            if task.unit == program.lanes.name:
+                # Rows are words in a lane; those behind the end may be anything.
+                word = min(at.get(program.rows, 0), tile.rows - 1)
+                lane = {**at, program.rows: word, program.cols: np.arange(tile.cols)}
+                found = coordinates(program, operand.access, lane)
+                return np.broadcast_to(edges[operand.name][found], tile.cols)
             vectors = {
                 program.rows: np.arange(tile.rows)[:, None],
                 program.cols: np.arange(tile.cols)[None, :],
             }
             found = coordinates(program, operand.access, {**at, **vectors})
-            values = edges[operand.name][found]
-            return values if task.unit == program.array.name else np.ravel(values)
+            return edges[operand.name][found]
     made = program.source_tile(task, tile, operand)
     if made is None:
         return np.float64(operand.initial or 0.0)
@@ -176,4 +195,4 @@ def _give(program: Program, task: Task, tile: Tile, words: Any, outputs: dict[st
         at: dict[str, Any] = {**dict(tile.at), **program.word_at(task, number)}
         if at.get(program.rows, 0) < tile.rows:
             at[program.cols] = np.arange(tile.cols)
-            found[coordinates(program, target, at)] = np.ravel(values)[: tile.cols]
+            put(found, coordinates(program, target, at), np.ravel(values)[: tile.cols])

@@ -201,13 +201,16 @@ def test_causal_filter_with_a_query_that_sees_nothing(name, tile):
 @pytest.mark.parametrize("name", STABLE)
 def test_additive_mask_of_minus_infinity(name):
     """The same mask as numbers: -inf - (-inf) counts as -inf, so that nothing stays nothing."""
-    index = "m1,m0,p" if "m1" in str(load(name)) else "m,p"
-    text = str(load(name)).replace(
+    text = str(load(name))
+    index = text.split("QK[", 1)[1].split("]", 1)[0]
+    text = text.replace(
         f"QK[{index}] = ", f"QK[{index}] = LM0[{index}] + XX[{index}]\nXX[{index}] = "
     )
     arrays = inputs(M=7, P=7)
     mask = np.where(np.arange(7)[:, None] < np.arange(7), 0, -INF)
-    out = evaluate(parse(text), sizes={"M0": 3} if "m1" in text else {}, LM0=mask, **arrays)["AV"]
+    parts = {part for _, split in load(name).splits for part in split[1:]}
+    sizes = {part: size for part, size in (("M0", 3), ("M1", 2)) if part in parts}
+    out = evaluate(parse(text), sizes=sizes, LM0=mask, **arrays)["AV"]
     expected = attention(arrays["Q"][:, 1:], arrays["K"], arrays["V"], mask[:, 1:])
     assert np.array_equal(np.zeros(2), out[:, 0])
     np.testing.assert_allclose(expected, out[:, 1:], **CLOSE)

@@ -13,7 +13,8 @@ import einsum_cascade as ec
 from archsim.arch import load_architecture
 from archsim.lower_bound import recurrence_cycles
 from archsim.mapping import load_mapping, mapping_from
-from archsim.placement import operators, place
+from archsim.operator_counts import operators
+from archsim.placement import place
 from einsum_cascade.documents import read_text
 
 ONE_PASS = ec.load("softmax-1pass")

@@ -127,7 +127,7 @@ def placed(cascade, mapping="fusemax-serial"):
 
 
 def test_log2_e_goes_into_what_is_scaled_at_load():
-    assert scaled_at_load(placed(ec.load("softmax-1pass"))) == "SQ"
+    assert scaled_at_load(placed(ec.load("softmax-1pass"))) == ("SQ",)
     text = str(ec.load("softmax-1pass"))
     # A logit that is not proportional to Q: the factor has no place at load.
     shifted = ec.parse(text.replace("QK[m1,m0,p] - RM", "QK[m1,m0,p] + 1 - RM"), name="shifted")

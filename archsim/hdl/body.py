@@ -176,9 +176,25 @@ class _Writer:
         at = Source(self.program.name)
         return ArchError(Problem(at, f"{task.name} has no hardware: {what}", hint=hint))
 
+    def _check(self, task: Task) -> None:
+        """Refuse what only models execute."""
+        if task.kind == "accumulate" and not self.is_array:
+            raise self._refuse(task, "lanes sum from tile to tile, not word by word")
+        for step in task.steps:
+            if step.operator == "load":
+                raise self._refuse(task, "rows take words one after the other only in X.load")
+            if any(operand.source == "accumulator" and operand.back for operand in step.operands):
+                raise self._refuse(task, "a sum in a PE ends with its tile")
+
     def write(self) -> UnitBody:
         program = self.program
         body = next(body for body in program.bodies if body.unit == self.array.name)
+        if not body.items:
+            what = f"{self.array.name} has nothing to do, and hardware is written for both units"
+            raise ArchError(Problem(Source(program.name), what))
+        for task in program.tasks:
+            if task.unit == self.array.name:
+                self._check(task)
         items = tuple(
             ItemRows(
                 program.task(item.task),

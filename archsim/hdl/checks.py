@@ -14,7 +14,7 @@ from archsim.hdl.handshakes import prove
 from archsim.hdl.package import rtl_folder
 from archsim.hdl.simulator import Outcome, run_machine
 from archsim.hdl.top import Design, generate
-from archsim.lowering import lower
+from archsim.lowering import lower_whole
 from archsim.mapping import load_mapping
 from archsim.program import Program
 from einsum_cascade.cascade import workload_from
@@ -108,7 +108,7 @@ def _case(
 def _program(
     architecture: Architecture, cascade: str, mapping: str, sizes: dict[str, int]
 ) -> Program:
-    return lower(cascade, workload_from("sizes", sizes), architecture, load_mapping(mapping))
+    return lower_whole(cascade, workload_from("sizes", sizes), architecture, load_mapping(mapping))
 
 
 def _run(program: Program, design: Design, idle: float = 0.0, stall: float = 0.0) -> Outcome:

@@ -1,0 +1,64 @@
+"""Operators that a point of an Einsum applies, and the issue slots that they take."""
+
+from __future__ import annotations
+
+from archsim.arch import Array
+from archsim.mapping import Placement
+from einsum_cascade.cascade import Einsum, variables_in
+from einsum_cascade.expressions import Access, Apply, Expr, walk
+from einsum_cascade.operators import REDUCTIONS
+
+# Operators that a PE executes with the unit of another: a minimum is a maximum of negations.
+SAME_UNIT = {"neg": "sub", "relu": "max", "min": "max", "mul": "mac"}
+
+
+def operators(einsum: Einsum, array: Array) -> dict[str, int]:
+    """Operators that one point of an Einsum applies, by the names of the array's table.
+
+    Arithmetic on constants is free. A sum of products is multiply-accumulate where the array has
+    it; otherwise the reduction counts as its own operator.
+    """
+    found: dict[str, int] = {}
+
+    def count(operator: str) -> None:
+        if array.cost(operator) is None and operator in SAME_UNIT:
+            operator = SAME_UNIT[operator]
+        found[operator] = found.get(operator, 0) + 1
+
+    def visit(expr: Expr, fused: bool) -> None:
+        if not isinstance(expr, Apply) or not _varies(expr):
+            return
+        if not fused:
+            count(expr.operator)
+        for argument in expr.arguments:
+            visit(argument, False)
+
+    product = isinstance(einsum.map, Apply) and einsum.map.operator == "mul"
+    fused = einsum.op == "sum" and product and _varies(einsum.map) and array.cost("mac") is not None
+    visit(einsum.map, fused)
+    if fused:
+        count("mac")
+    elif einsum.op is not None:
+        row = REDUCTIONS[einsum.op]
+        count(einsum.op if row.selects else row.combine)
+    return found
+
+
+def _varies(expr: Expr) -> bool:
+    """True if an expression depends on the point: it reads a tensor or an index variable."""
+    return any(isinstance(node, Access) for node in walk(expr)) or bool(variables_in(expr))
+
+
+def slots_of_point(counts: dict[str, int], array: Array, where: Placement) -> int:
+    """Issue slots of one point: operators one after the other, pipelined groups as one."""
+    each = {}
+    for operator, number in counts.items():
+        row = array.cost(operator)
+        assert row is not None
+        each[operator] = number * row.slots
+    total = sum(each.values())
+    for group in where.pipelined:
+        here = [each[operator] for operator in group if operator in each]
+        if len(here) == len(group):
+            total += max(here) - sum(here)
+    return total
