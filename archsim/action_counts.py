@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from archsim.actions import Count, Row, TaskActions, actions_of
-from archsim.energy import Spent, action_pj, buffer_pj, kind_of, through_buffer
+from archsim.energy import Spent, action_pj, buffer_pj, kind_of
 from archsim.program import Program
 from archsim.timeline import Timeline
 
@@ -114,7 +114,7 @@ def _in_buffer(
 def _moved(timeline: Timeline) -> Iterator[Spent]:
     """What crosses the outer memory's boundary, on both of its sides."""
     program = timeline.program
-    architecture, through = program.architecture, through_buffer(program.placed)
+    architecture, through = program.architecture, program.buffered
     buffer, outer = architecture.buffer, architecture.outer
     each = dict(architecture.energy_pj).get("dram", 0.0)
     for move in program.moves:

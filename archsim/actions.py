@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 
-from archsim.energy import through_buffer
 from archsim.program import Operand, Program, Step, Task
 
 # Where a PE finds words of its neighbours.
@@ -140,7 +139,7 @@ def _is_in_register(program: Program, task: Task, operand: Operand) -> bool:
 
 def _is_from_buffer(program: Program, task: Task, operand: Operand) -> bool:
     """True if a task takes an operand from the buffer."""
-    if operand.name not in through_buffer(program.placed):
+    if operand.name not in program.buffered:
         return False
     if operand.access is not None:
         return True
@@ -153,7 +152,7 @@ def _is_from_buffer(program: Program, task: Task, operand: Operand) -> bool:
 def _is_to_buffer(program: Program, task: Task) -> bool:
     """True if what a task makes goes to the buffer."""
     read = {read.tensor for einsum in program.cascade.einsums for read in einsum.reads}
-    is_held = task.tensor in through_buffer(program.placed) and task.tensor in read
+    is_held = task.tensor in program.buffered and task.tensor in read
     return task.unit == program.lanes.name and (is_held or task.goes == "output")
 
 

@@ -27,7 +27,7 @@ from einsum_cascade.errors import Problem, Source
 
 Ints = NDArray[np.int64]
 # How far back, in acts, waits are followed at first; more if something that old is waited for.
-NEAR = 12
+NEAR = 8
 
 
 class FailedError(Exception):

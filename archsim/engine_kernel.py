@@ -28,13 +28,13 @@ FINE, STUCK, TOO_OLD, OVERFLOW = range(4)
 (
     TASKS, UNITS, MOVES, ACTORS, FIFOS, FREES, CAUSES, MOST_ENTRIES, WIDTH,
     RING, FLIGHT, LONG_RING, MOVE_RING, ROOM,
-    NEAR, LAG, SLACK, REFILL, LATENCY,
+    NEAR, LAG, SKEWED, SLACK, REFILL, LATENCY,
     POINTERS, REUSES, CLASS_TICKS, BOUND_SIZE,
     TASK_AT, STEP_AT, WAIT_AT, LENGTH_AT, ENTRY_AT, ITEM_AT, MOVE_AT, FREE_AT, FIFO_AT,
     SLOT, ISSUED, LAST_SLOT, OVER, CLASS, ACTS, LONG, NOW, NOW_LONG, MOVED, DONE, CURSOR, NUMBER,
     TAKE, COUNT, IDLE, BUSY, BOUND, SIZE,
-) = range(51)  # fmt: skip
-HEAD = 51
+) = range(52)  # fmt: skip
+HEAD = 52
 # A task: unit, slots, first column in the ring of slots, cycles from its last slot to its end,
 # slots of a word, its first step and wait, how many waits, the first FIFO that it takes from, how
 # many.
@@ -87,7 +87,7 @@ def issued_at(code: Ints, act: int, task: int) -> int:
 def enter(code: Ints, state: Ints, classes: Ints, number: int) -> None:
     """A tile enters: its acts begin."""
     entered = code[NUMBER] + ENTERED
-    place = state[entered] % code[FLIGHT]
+    place = state[entered] & (code[FLIGHT] - 1)
     state[code[CLASS] + place] = number
     actors = code[ACTORS]
     for a in range(actors):
@@ -109,16 +109,18 @@ def bind(
     """Find the acts that a task waits for in a tile; FINE, STUCK or TOO_OLD.
 
     `bound` is where the result goes: where the task's own slots stand, its act in the longer ring,
-    then ADDRESS and KNOWN of each wait, and the same for the word that it takes from a FIFO.
+    where it stands how many of its slots are issued, then ADDRESS and KNOWN of each wait, then the
+    slots that make the words it takes from FIFOs.
     """
     actors, ring = code[ACTORS], code[RING] - 1
     acts, number = code[ACTS] + place * actors, state[code[CLASS] + place]
     own = state[acts + task] - 1
     state[bound] = slot_at(code, state, own, task_of(code, task, COLUMN))
     state[bound + 1] = state[code[LONG] + place * actors + task] - 1
+    state[bound + 2] = issued_at(code, own, task)
     for n in range(task_of(code, task, COUNT_WAITS)):
         wait = code[WAIT_AT] + WAIT * (task_of(code, task, WAITS) + n)
-        entry = bound + 2 + 2 * n
+        entry = bound + 3 + 2 * n
         kind, which, maker = code[wait + KIND], code[wait + WHICH], code[wait + MAKER]
         state[entry + ADDRESS] = NONE
         if kind == OWN:
@@ -136,7 +138,9 @@ def bind(
             if age == NONE:
                 continue
             actor = code[TASKS] + maker if kind == FETCHED else maker
-            act = state[acts + actor] - 1 - (code[NEAR] + 1 if age == FAR else age)
+            # Of an act that is too old to be told, a later one tells enough: all is in order.
+            old = 0 if kind == FETCHED else code[NEAR] + 1
+            act = state[acts + actor] - 1 - (old if age == FAR else age)
         if kind in (FETCHED, ROOMY):
             if act >= state[code[DONE] + maker]:
                 return TOO_OLD if kind == FETCHED and age == FAR else STUCK
@@ -164,7 +168,7 @@ def bind(
         age = classes[number, code[POINTERS] + code[fifo + POINTER]]
         act = state[acts + code[fifo + FILLER]] - 1 - age
         column = task_of(code, code[fifo + FILLER], COLUMN) + code[fifo + MADE_FIRST]
-        entry = bound + 2 + 2 * task_of(code, task, COUNT_WAITS) + n
+        entry = bound + 3 + 2 * task_of(code, task, COUNT_WAITS) + n
         state[entry] = slot_at(code, state, act, column)
     return FINE
 
@@ -176,11 +180,13 @@ def issue(code: Ints, state: Ints, unit: int, task: int, slot: int, bound: int) 
     clock = state[cursor]
     at, cause = clock + 1, -1
     row = code[TASK_AT] + TASK * task
-    word, part = slot // code[row + EACH], slot % code[row + EACH]
+    word, part = slot, 0
+    if code[row + EACH] > 1:
+        word, part = slot // code[row + EACH], slot % code[row + EACH]
     step = code[STEP_AT] + 3 * (code[row + STEPS] + part)
-    own = issued_at(code, (state[bound] - code[SLOT]) // code[WIDTH], task)
+    own = state[bound + 2]
     for n in range(code[step + FIRST_WAIT], code[step + LAST_WAIT]):
-        entry = bound + 2 + 2 * n
+        entry = bound + 3 + 2 * n
         address = state[entry + ADDRESS]
         wait = code[WAIT_AT] + WAIT * (code[row + WAITS] + n)
         if address == NONE or word < code[wait + LOW] or word > code[wait + HIGH]:
@@ -214,7 +220,7 @@ def issue(code: Ints, state: Ints, unit: int, task: int, slot: int, bound: int) 
         f = code[row + TAKES_FROM] + n
         fifo = code[FIFO_AT] + FIFO * f
         if part == code[fifo + OFFSET]:
-            made = state[bound + 2 + 2 * code[row + COUNT_WAITS] + n]
+            made = state[bound + 3 + 2 * code[row + COUNT_WAITS] + n]
             if not take(code, state, f, made + word * code[fifo + MADE_EACH], at):
                 return OVERFLOW
     return FINE
@@ -227,10 +233,10 @@ def take(code: Ints, state: Ints, f: int, made: int, at: int) -> bool:
     arrival = state[made] + code[fifo + WAY]
     takes, count, size = code[TAKE] + f * code[ROOM], code[COUNT] + 3 * f, code[ROOM]
     n, first = state[count], state[count + 1]
-    state[takes + n % size] = at
+    state[takes + (n & (size - 1))] = at
     state[count] = n + 1
     # Whoever was taken before this word came makes room for it.
-    while state[takes + first % size] < arrival:
+    while state[takes + (first & (size - 1))] < arrival:
         first += 1
     state[count + 1] = first
     state[count + 2] = max(state[count + 2], n - first + 1)
@@ -246,7 +252,7 @@ def acting(code: Ints, state: Ints, classes: Ints, epoch: int, item: int) -> int
     tile = epoch - code[item + 1]
     if tile < state[code[NUMBER] + BASE] or tile >= state[code[NUMBER] + ENTERED]:
         return -1
-    place = tile % code[FLIGHT]
+    place = tile & (code[FLIGHT] - 1)
     return place if classes[state[code[CLASS] + place], code[item]] else -1
 
 
@@ -347,7 +353,7 @@ def run_moves(code: Ints, state: Ints, classes: Ints, epochs: int) -> int:
             continue
         tile = state[number + MOVE_EPOCH] - code[code[MOVE_AT] + 4 * m + MOVE_LAG]
         if state[number + BASE] <= tile < state[number + ENTERED]:
-            place = tile % code[FLIGHT]
+            place = tile & (code[FLIGHT] - 1)
             if classes[state[code[CLASS] + place], code[TASKS] + m]:
                 if not move(code, state, classes, m, place):
                     return count
@@ -368,7 +374,7 @@ def advance(code: Ints, state: Ints, classes: Ints, epochs: int) -> int:
                 return -issued
             going = going or issued > 0
     for unit in range(code[UNITS]):
-        if state[code[CURSOR] + 5 * unit + EPOCH] < epochs - code[LAG] - 2:
+        if state[code[CURSOR] + 5 * unit + EPOCH] < epochs - code[SKEWED]:
             return STUCK
     return FINE
 

@@ -83,8 +83,10 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
     )
     latency = latency_of(program.architecture)
     # Tiles that some unit may still act on while another has come to the next.
-    flight = 2 * tables.lag + 6
-    ring = 1 << (near + flight + 2).bit_length()
+    flight = 1 << (2 * tables.lag + 6).bit_length()
+    # Epochs by which one unit may fall behind the other, and the acts that both may still need.
+    skewed = 2 + max(item.lag for body in program.bodies for item in body.items)
+    ring = 1 << (near + 2 * skewed + 1).bit_length()
     stored = max((move.entries for move in program.moves if move.kind == "store"), default=0)
     room = max((fifo[kernel.HOLDS] for fifo in fifos), default=0)
     bound = max(2 * task[kernel.COUNT_WAITS] + task[kernel.COUNT_TAKES] for task in tasks)
@@ -93,9 +95,10 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
         len(tasks), len(units), len(moves), len(tables.actors), len(fifos), len(frees),
         len(CAUSES) - 1, stored, columns[-1],
         ring, flight, 1 << (exact + flight + ring).bit_length(),
-        1 << (near + flight + stored).bit_length(), room + 2,
-        near, tables.lag, longest + 2, held // kernel.TICKS + latency + longest + 2, latency,
-        pointers, reuses, ticks, bound + 2,
+        1 << (near + flight + stored).bit_length(), 1 << (room + 2).bit_length(),
+        near, tables.lag, skewed, longest + 2,
+        held // kernel.TICKS + latency + longest + 2, latency,
+        pointers, reuses, ticks, bound + 3,
     )  # fmt: skip
     parts = (tasks, steps, waits, lengths, entries, items, moves, frees, fifos)
     arrays = [np.array(part, np.int64).ravel() for part in parts]

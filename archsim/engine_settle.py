@@ -96,13 +96,17 @@ def same_place(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
         x + BARRIER
     ] != shift:
         return False
-    size = code[FLIGHT]
+    # Tiles that somebody has still to act on.
+    first = a[x + MOVE_EPOCH]
+    for unit in range(code[UNITS]):
+        first = min(first, a[code[CURSOR] + 5 * unit + EPOCH])
+    size, last = entered - first + code[kernel.LAG] + 1, code[FLIGHT] - 1
     if min(later - b[y + BASE], size) != min(entered - a[x + BASE], size):
         return False
     for k in range(1, size + 1):
         if entered < k or later < k:
             return bool(entered == later)
-        if a[code[CLASS] + (entered - k) % size] != b[code[CLASS] + (later - k) % size]:
+        if a[code[CLASS] + ((entered - k) & last)] != b[code[CLASS] + ((later - k) & last)]:
             return False
     return True
 
@@ -117,6 +121,7 @@ def same_acts(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
         if behind != b[code[NOW_LONG] + t] - b[code[OVER] + t]:
             return False
         column = kernel.task_of(code, t, kernel.COLUMN)
+        slots = kernel.task_of(code, t, kernel.SLOTS)
         for k in range(1, code[RING] + 1):
             p, q = a[code[NOW] + t] - k, b[code[NOW] + t] - k
             if p < 0 or q < 0:
@@ -132,6 +137,8 @@ def same_acts(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
                 then, now = a[first + s], b[second + s]
                 if now - then != shift and (then > early or now > late):
                     return False
+            if issued == slots and a[first + slots - 1] <= early and b[second + slots - 1] <= late:
+                break  # Whatever came before is as old.
     return True
 
 
@@ -273,7 +280,7 @@ def run_tiles(
         done += 1
         if deep == NEVER or done == count:
             continue
-        # Brent: a snapshot after 1, 2, 4, ... tiles; each tile is compared with the last one.
+        # Brent: snapshots, further and further apart; each tile is compared with the last one.
         length += 1
         if power:
             how = alike(code, snapshot, state, deep)
@@ -290,5 +297,5 @@ def run_tiles(
                 continue
         if length >= power:
             snapshot[:] = state
-            power, length = max(1, 2 * power), 0
+            power, length = max(4, length + power // 2), 0
     return FINE

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.arch import Architecture, Array
+from archsim.energy import through_buffer
 from archsim.issue import Body, show_entry
 from archsim.nest import Limit, Loop, Nest, Tile, mask_table, span
 from archsim.placement import Placed
@@ -81,6 +82,11 @@ class Program:
         """Rows and columns of the array."""
         axes = dict(self.array.axes)
         return axes["rows"], axes["cols"]
+
+    @cached_property
+    def buffered(self) -> frozenset[str]:
+        """Tensors that the buffer holds, or that pass through it."""
+        return through_buffer(self.placed)
 
     @cached_property
     def sizes(self) -> dict[str, int]:

@@ -130,6 +130,7 @@ def enter(shape: Shape, state: State, at: Ints, entry: Ints) -> bool:
     """Walk one tile that is there: fill its entry but for reuses. False: something is too old."""
     acts, lines, versions = state.acts, state.lines, state.versions
     actors, pointers = shape.when.shape[0], shape.pointers.shape[0]
+    tile = state.waiting[0]
     for a in range(actors):
         acting = 1
         for n in range(shape.counts.shape[0]):
@@ -150,8 +151,7 @@ def enter(shape: Shape, state: State, at: Ints, entry: Ints) -> bool:
             found = acts[maker] - 1
         elif kind == LATEST:
             if entry[maker]:
-                lines[row, 2] = acts[maker] - 1
-                lines[row, 1] = 1
+                lines[row, 0], lines[row, 1], lines[row, 2] = tile, 1, acts[maker] - 1
             if lines[row, 1]:
                 found = lines[row, 2]
         elif shape.counts[loop] > 1:
@@ -169,7 +169,9 @@ def enter(shape: Shape, state: State, at: Ints, entry: Ints) -> bool:
             found = NONE
         entry[actors + p] = NONE if found == NONE else acts[maker] - 1 - found
         if found != NONE:
-            if entry[actors + p] > shape.near:
+            # What was fetched many tiles ago is old, however few granules came since.
+            age = tile - lines[row, 0] if maker >= shape.tasks else entry[actors + p]
+            if age > shape.near:
                 entry[actors + p] = FAR
             for u in range(shape.reuses.shape[0]):
                 if shape.reuses[u, 1] == p:
@@ -260,7 +262,11 @@ def relative(shape: Shape, state: State) -> Ints:
             out[n] = lines[row, 1]
             for k in range(lines[row, 1] if kind == BACK else min(1, lines[row, 1])):
                 age = acts[maker] - lines[row, 2 + k]
-                out[n + 1 + k] = age if age <= shape.near + 1 else FAR
+                is_old = age > shape.near + 1
+                if maker >= shape.tasks:
+                    is_old = state.waiting[0] - lines[row, 0] > shape.near + 1
+                    age = (state.waiting[0] - lines[row, 0]) * (1 << 20) + age
+                out[n + 1 + k] = FAR if is_old else age
             n += width
     for u in range(shape.reuses.shape[0]):
         writer, pointer, depth, first, count, is_exact = shape.reuses[u]

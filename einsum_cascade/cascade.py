@@ -181,7 +181,7 @@ class Cascade:
 
     def defining(self, tensor: str) -> tuple[Einsum, ...]:
         """The Einsums that define a tensor; none for an input."""
-        return tuple(einsum for einsum in self.einsums if einsum.name == tensor)
+        return tuple(einsum for einsum in self.einsums if einsum.target.tensor == tensor)
 
     def __str__(self) -> str:
         """Print the text that parses to this cascade."""
