@@ -136,6 +136,11 @@ class Mapping:
     # Of the mapping of one phase: keys that stand in the file under that phase, and where.
     moved: tuple[tuple[str, tuple[str | int, ...]], ...] = field(default=(), compare=False)
 
+    @property
+    def is_ordered(self) -> bool:
+        """True if it says an order of issue, so that it can be simulated."""
+        return bool(self.order) or any(layout.order for layout in self.layouts)
+
     def place(self, *path: str | int) -> Source:
         """Where a value stands in the file."""
         if self.document is None:

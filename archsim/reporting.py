@@ -123,7 +123,7 @@ def run(
     architecture: arch.Architecture | str,
     mapping_: mapping.Mapping | str,
     *,
-    level: str = "bound",
+    level: str | None = None,
     accounting: str = "consistent",
     sizes: Mapping[str, int] | None = None,
 ) -> Report:
@@ -135,7 +135,8 @@ def run(
         architecture: an architecture, its shipped name or a path.
         mapping_: a mapping, its shipped name or a path.
         level: "bound", "published", "tile" (cycle by cycle, every task of every tile) or "pe"
-            (every register, with random values checked against the naive interpreter).
+            (every register, with random values checked against the naive interpreter). By default
+            "tile", or "bound" where the mapping says no order of issue.
         accounting: "consistent", or "paper" to repeat what the paper's energy model does.
         sizes: further or other sizes, for example M and P.
 
@@ -143,7 +144,7 @@ def run(
         CascadeError: the cascade or the sizes are not legal.
         ArchError: the architecture or the mapping is not legal, or the two do not fit.
     """
-    if level not in LEVELS:
+    if level is not None and level not in LEVELS:
         hint = legal_words(level, LEVELS, "levels")
         raise ArchError(Problem(Source("level"), f"unknown level '{level}'", hint=hint))
     if isinstance(cascade, str):
@@ -155,6 +156,7 @@ def run(
         workload = Workload(workload.name, tuple(merged.items()), workload.title)
     architecture = arch.load_architecture(architecture)
     found = mapping.load_mapping(mapping_)
+    level = level or ("tile" if found.is_ordered else "bound")
     # The papers' tiling rules leave no room for a second tile of the operands.
     placed = place(cascade, workload, architecture, found, double_buffer=level != "published")
     if level in ESTIMATES:

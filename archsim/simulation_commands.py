@@ -46,7 +46,8 @@ def run(
         str | None,
         typer.Option(
             help="bound: a provable lower bound; published: the paper's closed form; tile: every "
-            "task of every tile; pe: every register. Default: bound, and tile with --program."
+            "task of every tile; pe: every register. Default: tile, or bound where the mapping "
+            "says no order of issue."
         ),
     ] = None,
     accounting: Annotated[
@@ -66,9 +67,7 @@ def run(
         name, hardware, placing = _three(cascade, arch, mapping)
         what, found = catalog.load(name), load_mapping(placing)
         workload = _workload(what, found, model, set_)
-        report = reporting.run(
-            what, workload, hardware, found, level=level or "bound", accounting=accounting
-        )
+        report = reporting.run(what, workload, hardware, found, level=level, accounting=accounting)
     if as_json:
         print_json(report.as_dict())
     else:
@@ -163,7 +162,7 @@ def layer(
     projection: Annotated[
         str, typer.Option(help="The mapping of linear layers: a shipped one or a YAML file.")
     ] = "projection",
-    level: Annotated[str, typer.Option(help="bound, published, tile or pe, as for run.")] = "bound",
+    level: Annotated[str, typer.Option(help="bound, published, tile or pe, as for run.")] = "tile",
     accounting: Annotated[
         str, typer.Option(help="consistent, or paper: energy as the mappings' paper counts it.")
     ] = "consistent",
