@@ -28,6 +28,8 @@ from einsum_cascade.errors import Problem, Source
 Ints = NDArray[np.int64]
 # How far back, in acts, waits are followed at first; more if something that old is waited for.
 NEAR = 8
+# States that are kept for each node of the tree, with what became of them.
+KNOWN = 6
 
 
 class FailedError(Exception):
@@ -95,6 +97,7 @@ class _Engine:
         self.classes, exact = self._with_ticks()
         self.code, self.state = layout(self.tables, self.near, self.classes, exact)
         self.snapshot = self.state.copy()
+        self.known: dict[int, list[tuple[Ints, Ints]]] = {}
         # How deep runs of one class look into the ring of last slots; see `settle.run_tiles`.
         self.deep = [self._depth(row) for row in self.classes]
 
@@ -172,6 +175,20 @@ class _Engine:
         return int(self._part(kernel.NUMBER)[number])
 
     def _node(self, node: int) -> None:
+        """Run a node, or do what it did to a state that was like this one."""
+        known = self.known.setdefault(node, [])
+        for before, after in known:
+            if settle.alike(self.code, before, self.state, settle.WHOLE) == settle.MOVING:
+                settle.replay(self.code, before, after, self.state)
+                return
+        if len(known) == KNOWN or self.enumerate_all:
+            self._run_node(node)
+            return
+        before = self.state.copy()
+        self._run_node(node)
+        known.append((before, self.state.copy()))
+
+    def _run_node(self, node: int) -> None:
         if node == FLUSH:
             self._check(kernel.flush(self.code, self.state, self.classes))
             return

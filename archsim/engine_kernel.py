@@ -61,8 +61,8 @@ FIFO = 7
 EPOCH, ENTRY, STEP, ITEM, CLOCK = range(5)
 # Tiles entered, the first of them since the pipeline was last empty, epoch and move of the channel,
 # tick at which it is free, last result, end of the last store, slot before which nothing may issue
-# since the pipeline ran empty, the FIFO that overflowed.
-ENTERED, BASE, MOVE_EPOCH, MOVE_NEXT, FREE, LAST, STORED, BARRIER, FAILED = range(9)
+# since the pipeline ran empty, the FIFO that overflowed, granules moved in all.
+ENTERED, BASE, MOVE_EPOCH, MOVE_NEXT, FREE, LAST, STORED, BARRIER, FAILED, MADE = range(10)
 
 
 @numba.njit(cache=True)
@@ -131,7 +131,7 @@ def bind(
             # Room for what this tile stores, if it does.
             act = state[acts + code[TASKS] + which] - 1
             act -= code[code[MOVE_AT] + 4 * which + ENTRIES]
-            if not classes[number, code[TASKS] + which] or act < 0:
+            if not classes[number, code[TASKS] + which]:
                 continue
         else:
             age = classes[number, (code[REUSES] if kind == REUSED else code[POINTERS]) + which]
@@ -141,6 +141,8 @@ def bind(
             # Of an act that is too old to be told, a later one tells enough: all is in order.
             old = 0 if kind == FETCHED else code[NEAR] + 1
             act = state[acts + actor] - 1 - (old if age == FAR else age)
+        if act < 0:
+            continue  # It was skipped with others, and nobody waits for what is as old as that.
         if kind in (FETCHED, ROOMY):
             if act >= state[code[DONE] + maker]:
                 return TOO_OLD if kind == FETCHED and age == FAR else STUCK
@@ -300,9 +302,11 @@ def run_unit(code: Ints, state: Ints, classes: Ints, unit: int, epochs: int) -> 
 
 @numba.njit(cache=True)
 def last_slot(code: Ints, state: Ints, task: int, act: int) -> int:
-    """The last slot of an act, from the longer ring; -1 if it is not over."""
+    """The last slot of an act, from the longer ring; -1 if it is not over, 0 if it was skipped."""
     if act >= state[code[OVER] + task]:
         return -1
+    if act < 0:
+        return 0
     place = code[LAST_SLOT] + task * code[LONG_RING] + (act & (code[LONG_RING] - 1))
     return int(state[place])
 
@@ -338,6 +342,7 @@ def move(code: Ints, state: Ints, classes: Ints, m: int, place: int) -> bool:
     done, ring = code[DONE] + m, code[MOVE_RING]
     state[code[MOVED] + m * ring + (state[done] & (ring - 1))] = over
     state[done] += 1
+    state[code[NUMBER] + MADE] += 1
     return True
 
 

@@ -117,7 +117,7 @@ def _sizes(head: Ints) -> list[int]:
     return [
         ring * int(head[kernel.WIDTH]), ring * tasks, tasks * int(head[kernel.LONG_RING]), tasks,
         flight, flight * actors, flight * actors, actors, actors,
-        moves * int(head[kernel.MOVE_RING]), moves, 5 * units, 9,
+        moves * int(head[kernel.MOVE_RING]), moves, 5 * units, 10,
         fifos * int(head[kernel.ROOM]), 3 * fifos, units * causes, tasks,
         tasks * int(head[kernel.BOUND_SIZE]),
     ]  # fmt: skip

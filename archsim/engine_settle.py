@@ -112,6 +112,16 @@ def same_place(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
 
 
 @numba.njit(cache=True)
+def is_over(code: Ints, state: Ints, task: int, act: int, horizon: int) -> bool:
+    """True if an act never was, or all of it lies before a slot."""
+    if act < 0:
+        return True
+    slots = kernel.task_of(code, task, kernel.SLOTS)
+    last = kernel.slot_at(code, state, act, kernel.task_of(code, task, kernel.COLUMN) + slots - 1)
+    return bool(state[kernel.issued_at(code, act, task)] == slots and state[last] <= horizon)
+
+
+@numba.njit(cache=True)
 def same_acts(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
     """True if the rings of slots agree."""
     early = oldest_clock(code, a) - code[SLACK]
@@ -125,7 +135,8 @@ def same_acts(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
         for k in range(1, code[RING] + 1):
             p, q = a[code[NOW] + t] - k, b[code[NOW] + t] - k
             if p < 0 or q < 0:
-                if p != q:
+                # What never was is as old as what nobody waits for any more.
+                if not is_over(code, a, t, p, early) or not is_over(code, b, t, q, late):
                     return False
                 break
             issued = a[kernel.issued_at(code, p, t)]
@@ -148,12 +159,11 @@ def alike(code: Ints, a: Ints, b: Ints, deep: int) -> int:
     shift = b[code[CURSOR] + CLOCK] - a[code[CURSOR] + CLOCK]
     if not same_place(code, a, b, shift) or not same_acts(code, a, b, shift):
         return DIFFERENT
-    moving = False
+    moving = a[code[NUMBER] + kernel.MADE] != b[code[NUMBER] + kernel.MADE]
     for m in range(code[MOVES]):
         then, now = a[code[DONE] + m], b[code[DONE] + m]
         if a[code[NOW] + code[TASKS] + m] - then != b[code[NOW] + code[TASKS] + m] - now:
             return DIFFERENT
-        moving = moving or then != now
     if moving and deep == 0:
         return DIFFERENT
     # What was moved before must have ceased to matter if nothing moves; it stays where it is.
@@ -161,12 +171,11 @@ def alike(code: Ints, a: Ints, b: Ints, deep: int) -> int:
     for m in range(code[MOVES]):
         for k in range(1, ring + 1):
             p, q = a[code[DONE] + m] - k, b[code[DONE] + m] - k
-            if p < 0 or q < 0:
-                if p != q:
-                    return DIFFERENT
+            if p < 0 and q < 0:
                 break
             place = code[MOVED] + m * ring
-            then, now = a[place + (p & (ring - 1))], b[place + (q & (ring - 1))]
+            then = a[place + (p & (ring - 1))] if p >= 0 else early
+            now = b[place + (q & (ring - 1))] if q >= 0 else late
             if (then > early or now > late) and (not moving or now - then != shift):
                 return DIFFERENT
     if not moving:
@@ -183,11 +192,10 @@ def alike(code: Ints, a: Ints, b: Ints, deep: int) -> int:
         place = code[LAST_SLOT] + t * ring
         for k in range(1, min(ring, deep) + 1):
             p, q = a[code[OVER] + t] - k, b[code[OVER] + t] - k
-            if p < 0 or q < 0:
-                if p != q:
-                    return DIFFERENT
+            if p < 0 and q < 0:
                 break
-            then, now = a[place + (p & (ring - 1))], b[place + (q & (ring - 1))]
+            then = a[place + (p & (ring - 1))] if p >= 0 else early
+            now = b[place + (q & (ring - 1))] if q >= 0 else late
             if now - then != shift and (then > early or now > late):
                 return DIFFERENT
     return MOVING
@@ -235,6 +243,7 @@ def skip(code: Ints, a: Ints, b: Ints, times: int, how: int) -> None:
         b[code[CURSOR] + 5 * unit + CLOCK] += more
     number = code[NUMBER]
     b[number + LAST] += more
+    b[number + kernel.MADE] += times * (b[number + kernel.MADE] - a[number + kernel.MADE])
     if how == MOVING:
         b[code[MOVED] : code[MOVED] + code[MOVES] * code[MOVE_RING]] += more
         b[number + FREE] += TICKS * more
@@ -244,6 +253,38 @@ def skip(code: Ints, a: Ints, b: Ints, times: int, how: int) -> None:
         b[n] += times * (b[n] - a[n])
     for n in range(code[BUSY], code[BUSY] + code[TASKS]):
         b[n] += times * (b[n] - a[n])
+
+
+@numba.njit(cache=True)
+def replay(code: Ints, a: Ints, b: Ints, state: Ints) -> None:
+    """Do to a state what turned an alike one, `a`, into `b`."""
+    shift = state[code[CURSOR] + CLOCK] - a[code[CURSOR] + CLOCK]
+    number = code[NUMBER]
+    free, stored = state[number + FREE], state[number + STORED]
+    n, end = code[IDLE], code[BUSY] + code[TASKS]
+    counts = state[n:end] + b[n:end] - a[n:end]
+    made = state[number + kernel.MADE] + b[number + kernel.MADE] - a[number + kernel.MADE]
+    most = state[code[kernel.COUNT] : code[kernel.COUNT] + 3 * code[FIFOS]].copy()
+    state[:] = b
+    state[n:end] = counts
+    state[number + kernel.MADE] = made
+    for f in range(code[FIFOS]):
+        place = code[kernel.COUNT] + 3 * f + 2
+        state[place] = max(state[place], most[3 * f + 2])
+    state[code[SLOT] : code[SLOT] + code[RING] * code[WIDTH]] += shift
+    state[code[LAST_SLOT] : code[LAST_SLOT] + code[TASKS] * code[LONG_RING]] += shift
+    state[code[TAKE] : code[TAKE] + code[FIFOS] * code[ROOM]] += shift
+    state[code[MOVED] : code[MOVED] + code[MOVES] * code[MOVE_RING]] += shift
+    for unit in range(code[UNITS]):
+        state[code[CURSOR] + 5 * unit + CLOCK] += shift
+    state[number + LAST] += shift
+    state[number + BARRIER] += shift
+    state[number + FREE] = (
+        free if b[number + FREE] == a[number + FREE] else (b[number + FREE] + TICKS * shift)
+    )
+    state[number + STORED] = (
+        stored if b[number + STORED] == a[number + STORED] else (b[number + STORED] + shift)
+    )
 
 
 @numba.njit(cache=True)
