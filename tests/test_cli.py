@@ -51,9 +51,9 @@ def test_list_shows_everything_that_ships():
         "fusemax",
     }
     assert set(found["cascades"]) == set(ec.names("cascades"))
-    assert all(
-        "FuseMax" in source for source in data("list", "cascades", "--papers")["cascades"].values()
-    )
+    papers = data("list", "cascades", "--papers")["cascades"]
+    assert all(papers.values())
+    assert "FuseMax" in papers["softmax-1pass"]
 
 
 def test_passes():
@@ -78,8 +78,14 @@ def test_run_levels_and_sizes():
     # Without a model every rank is set, and there is one head.
     one = data(*common, "--set", "M=4096,P=4096", "--set", "E=64,F=64", "--level", "published")
     assert one["cycles"] * 768 == found["cycles"]
-    bound = data(*common, "--set", "M=4096,P=4096,E=64,F=64")
+    bound = data(*common, "--set", "M=4096,P=4096,E=64,F=64", "--level", "bound")
     assert bound["level"] == "bound"
+    # A mapping with an order of issue is simulated by default, any other bounded.
+    tile = data(*common, "--set", "M=4096,P=4096,E=64,F=64")
+    assert tile["level"] == "tile"
+    assert bound["cycles"] == tile["lower_bound_cycles"] <= tile["cycles"] <= 1.05 * bound["cycles"]
+    flat = ("run", "softmax-3pass", "--arch", "flat", "--mapping", "flat", "--model", "bert")
+    assert data(*flat, "--set", "M=4096,P=4096")["level"] == "bound"
     assert bound["cycles"] == bound["lower_bound_cycles"] <= one["cycles"]
 
 
