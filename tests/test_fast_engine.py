@@ -25,6 +25,7 @@ from archsim.tile_walk import FLUSH, class_counts, walk
 from archsim.timeline import Timeline
 
 SERIAL = archsim.load_mapping("fusemax-serial")
+FILTERED = [ec.load(name) for name in ("causal-1pass", "window-1pass")]
 ORDERS = [archsim.load_mapping(name) for name in ("fusemax", "fusemax-ahead", "fusemax-serial")]
 
 
@@ -44,7 +45,13 @@ def long_programs(draw, keys: int = 70, queries: int = 30) -> Case:
         "P1": draw(st.integers(1, 4)),
     }
     mapping = replace(SERIAL, order=order, drain=draw(st.sampled_from(["never", "never", "head"])))
-    return Case(lower(CASCADE, ec.workload(**sizes), architecture, mapping))
+    if draw(st.booleans()):
+        # Queries outside: a row of tiles is what one query tile sees.
+        mapping = replace(mapping, loops=("p2", "p1", "m1"))
+    cascade = draw(st.sampled_from([CASCADE, CASCADE, *FILTERED]))
+    if cascade.name == "window-1pass":
+        sizes["W"] = draw(st.integers(1, keys))
+    return Case(lower(cascade, ec.workload(**sizes), architecture, mapping))
 
 
 def same(found: Timeline, expected: Timeline) -> None:
