@@ -80,6 +80,13 @@ class Count:
 
 def actions_of(program: Program, task: Task) -> TaskActions:
     """The actions of a task, slot by slot of a word."""
+    if task.name not in program.found:
+        program.found[task.name] = _actions(program, task)
+    found: TaskActions = program.found[task.name]
+    return found
+
+
+def _actions(program: Program, task: Task) -> TaskActions:
     slots: list[Slot] = []
     ahead: list[Row] = []
     asked: set[Operand] = set()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,11 @@ class Program:
         """Rows and columns of the array."""
         axes = dict(self.array.axes)
         return axes["rows"], axes["cols"]
+
+    @cached_property
+    def found(self) -> dict[str, Any]:
+        """What has been worked out for each task, for those who ask again (`actions`)."""
+        return {}
 
     @cached_property
     def buffered(self) -> frozenset[str]:

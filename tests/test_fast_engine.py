@@ -15,6 +15,7 @@ from random_programs import CASCADE, Case, bodies, machine
 import archsim
 import einsum_cascade as ec
 from archsim import engine
+from archsim.arch import Architecture
 from archsim.errors import ArchError
 from archsim.lower_bound import lower_bound
 from archsim.lowering import lower
@@ -195,3 +196,72 @@ def test_heads_add_the_same_every_time():
     cycles = [run(H=heads, E=64, F=64, M=4096, P=4096)[0].cycles for heads in (4, 5, 50, 500)]
     assert cycles[2] - cycles[1] == 45 * (cycles[1] - cycles[0])
     assert cycles[3] - cycles[2] == 450 * (cycles[1] - cycles[0])
+
+
+def with_memory(architecture: Architecture, **fields: int) -> Architecture:
+    """The same architecture with another outer memory, or another capacity of its buffer."""
+    capacity = fields.pop("capacity_bytes", None)
+    memories = tuple(
+        replace(m, **fields)
+        if m.parent is None
+        else replace(m, capacity_bytes=capacity or m.capacity_bytes)
+        for m in architecture.memories
+    )
+    return replace(architecture, memories=memories)
+
+
+def cycles_on(architecture: Architecture, **sizes: int) -> int:
+    found = lower(CASCADE, ec.workload(**sizes), architecture, archsim.load_mapping("fusemax"))
+    return engine.run_program(found).cycles
+
+
+SHORT = {"H": 3, "E": 64, "F": 64, "M": 2048, "P": 2048}
+CHIP = archsim.load_architecture("fusemax")
+
+
+def test_a_better_memory_is_never_slower():
+    """Bandwidth, latency and capacity, from starved to plenty, each alone."""
+    rates = [rate * 2**30 for rate in (5, 10, 40, 80, 120, 200, 400, 1600)]
+    found = [cycles_on(with_memory(CHIP, bandwidth_bytes_per_s=r), **SHORT) for r in rates]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 10 * found[-1]
+    found = [cycles_on(with_memory(CHIP, latency_ns=ns), **SHORT) for ns in (0, 1, 30, 500, 9000)]
+    assert found == sorted(found)
+    assert found[0] < found[-1]
+    slow = with_memory(CHIP, bandwidth_bytes_per_s=40 * 2**30)
+    sizes = [kib << 10 for kib in (256, 512, 1024, 4096, 16384)]
+    found = [cycles_on(with_memory(slow, capacity_bytes=size), **SHORT) for size in sizes]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 1.5 * found[-1]
+
+
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@given(long_programs(), st.integers(0, 5), st.integers(1, 3))
+def test_a_longer_latency_is_never_faster(case, which, more):
+    """Accumulators, row hops, return registers, an operator of either unit, the memory."""
+    program = case.program
+    chip = program.architecture
+    latency = chip.latency
+    if which < 3:
+        field = ("accumulate", "row_hop", "return_registers")[which]
+        worse = replace(chip, latency=replace(latency, **{field: getattr(latency, field) + more}))
+    elif which < 5:
+        unit = chip.arrays[which - 3]
+        # Nothing that goes down a row may take longer than the hop.
+        name = "sub" if which == 3 else "max"
+        rows = tuple(
+            replace(r, latency_cycles=r.latency_cycles + more * r.slots)
+            if r.operator == name
+            else r
+            for r in unit.operators
+        )
+        arrays = (replace(a, operators=rows) if a is unit else a for a in chip.arrays)
+        worse = replace(chip, arrays=tuple(arrays))
+    else:
+        worse = with_memory(chip, latency_ns=chip.outer.latency_ns + 20 * more)
+    slower = replace(program, placed=replace(program.placed, architecture=worse))
+    try:
+        before, after = engine.run_program(program), engine.run_program(slower)
+    except (engine.FailedError, ArchError):
+        return  # Words that come later may overfill a queue.
+    assert after.cycles >= before.cycles
