@@ -12,6 +12,7 @@ from typing import Any
 
 from archsim.arch import Architecture, load_architecture
 from archsim.mapping import Mapping, load_mapping
+from archsim.packing import KEY_HEADS
 from archsim.quantities import show_bytes, show_seconds
 from archsim.reporting import Report, run
 from einsum_cascade.cascade import Cascade, Workload, workload_from
@@ -118,17 +119,18 @@ def run_layer(
 def linear_layers(workload: Workload) -> Iterator[tuple[str, Workload]]:
     """Yield the linear layers of an encoder: name, and sizes N tokens, D inputs, S outputs.
 
-    Needs the ranks B, H, E, F, P, D (model width) and S (hidden width) of the workload.
+    Needs the ranks B, H, E, F, P, D (model width) and S (hidden width) of the workload; KV is the
+    number of heads of keys and values where queries share them.
     """
     tokens = workload.size("B", 1) * workload.size("P")
     width, hidden = workload.size("D"), workload.size("S")
-    queries = workload.size("H", 1) * workload.size("E")
-    values = workload.size("H", 1) * workload.size("F")
+    heads = workload.size("H", 1)
+    shared = workload.size(KEY_HEADS, heads)
     for name, inner, outer in (
-        ("Q", width, queries),
-        ("K", width, queries),
-        ("V", width, values),
-        ("Z", values, width),
+        ("Q", width, heads * workload.size("E")),
+        ("K", width, shared * workload.size("E")),
+        ("V", width, shared * workload.size("F")),
+        ("Z", heads * workload.size("F"), width),
         ("FFN1", width, hidden),
         ("FFN2", hidden, width),
     ):

@@ -68,3 +68,11 @@ def test_widths_are_needed(archsim_command):
     )
     assert done.returncode == 2
     assert "the size of rank D is not set" in done.stderr
+
+
+def test_shared_keys_need_smaller_projections():
+    """Llama 3 8B: 32 heads of queries, 8 of keys and values, 128 wide."""
+    sizes = {name: dict(w.sizes) for name, w in linear_layers(ec.workload("llama-3-8b", M=64, P=3))}
+    assert sizes["Q"] == {"N": 3, "D": 4096, "S": 4096}
+    assert sizes["K"] == sizes["V"] == {"N": 3, "D": 4096, "S": 1024}
+    assert sizes["Z"] == {"N": 3, "D": 4096, "S": 4096}
