@@ -68,7 +68,7 @@ def agree(program: Program, inputs=None, numbers: str = "float64") -> str:
     return "ran"
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(3000, marks=pytest.mark.slow)])
 def test_engines_agree_on_random_programs(count):
     seen = Counter()
 
