@@ -27,7 +27,8 @@ from einsum_cascade.formats import MULTIPLIERS
 
 # Words on the edges, for all micro-ops of a unit: 4 GiB.
 LIMIT = 2**29
-_MASKS = {"reduce": pe.PASS, "map": pe.ZERO}
+# What masked PEs do in a task of each kind; in others, as the rest.
+MASKS = {"reduce": pe.PASS, "map": pe.ZERO}
 
 
 @dataclass
@@ -140,7 +141,7 @@ class Encoder:
             row[pe.GOES], row[pe.TARGET] = pe.TO_REGISTER, own
             return
         row[pe.NARROW] = task.kind == "map"
-        row[pe.MASK] = _MASKS.get(task.kind, pe.PLAIN)
+        row[pe.MASK] = MASKS.get(task.kind, pe.PLAIN)
         if task.kind == "accumulate":
             row[pe.LOOP] = program.architecture.latency.accumulate
             row[pe.PARTIAL] = word < program.word_count(task) - 1

@@ -26,15 +26,15 @@ FINE, STUCK, TOO_OLD, OVERFLOW = range(4)
 # The head of `code`: how many there are, sizes of rings, distances in acts and cycles, columns of a
 # class, places in `code` and in the state.
 (
-    TASKS, UNITS, MOVES, ACTORS, FIFOS, FREES, CAUSES, MOST_ENTRIES, WIDTH,
+    TASKS, UNITS, MOVES, ACTORS, FIFOS, FREES, CAUSES, WIDTH,
     RING, FLIGHT, LONG_RING, MOVE_RING, ROOM,
     NEAR, LAG, SKEWED, SLACK, REFILL, LATENCY,
     POINTERS, REUSES, CLASS_TICKS, BOUND_SIZE,
     TASK_AT, STEP_AT, WAIT_AT, LENGTH_AT, ENTRY_AT, ITEM_AT, MOVE_AT, FREE_AT, FIFO_AT,
     SLOT, ISSUED, LAST_SLOT, OVER, CLASS, ACTS, LONG, NOW, NOW_LONG, MOVED, DONE, CURSOR, NUMBER,
     TAKE, COUNT, IDLE, BUSY, BOUND, SIZE,
-) = range(52)  # fmt: skip
-HEAD = 52
+) = range(51)  # fmt: skip
+HEAD = 51
 # A task: unit, slots, first column in the ring of slots, cycles from its last slot to its end,
 # slots of a word, its first step and wait, how many waits, the first FIFO that it takes from, how
 # many.

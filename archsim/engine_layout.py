@@ -93,7 +93,7 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
     head = np.zeros(kernel.HEAD, np.int64)
     head[kernel.TASKS : kernel.TASK_AT] = (
         len(tasks), len(units), len(moves), len(tables.actors), len(fifos), len(frees),
-        len(CAUSES) - 1, stored, columns[-1],
+        len(CAUSES) - 1, columns[-1],
         ring, flight, 1 << (exact + flight + ring).bit_length(),
         1 << (near + flight + stored).bit_length(), 1 << (room + 2).bit_length(),
         near, tables.lag, skewed, longest + 2,

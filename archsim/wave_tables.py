@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from archsim import pe_kernel as pe
 from archsim import wave_order as wave
 from archsim.elements import Array, coordinates, edge_arrays, shape
+from archsim.encoding import MASKS
 from archsim.issue import Body
 from archsim.program import FUNCTIONS, Operand, Program, Register, Step, Task
 from archsim.sequence import runs_of
@@ -24,7 +25,6 @@ from archsim.wave_units import Tiles
 from einsum_cascade.expressions import Access
 
 Ints = NDArray[np.int64]
-_MASKS = {"reduce": pe.PASS, "map": pe.ZERO}
 
 
 @dataclass
@@ -201,7 +201,7 @@ class Tables:
             row[wave.GOES], row[wave.TARGET] = pe.TO_REGISTER, own
             return
         row[wave.NARROW] = task.kind == "map"
-        row[wave.MASK] = _MASKS.get(task.kind, pe.PLAIN)
+        row[wave.MASK] = MASKS.get(task.kind, pe.PLAIN)
         row[wave.ONLY_ROW] = 0 if task.kind in ("drain", "load") else -1
         if task.kind == "accumulate":
             row[wave.LOOP] = program.architecture.latency.accumulate

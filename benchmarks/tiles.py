@@ -7,10 +7,11 @@ first run to warm up; nothing here is a test.
 
 import itertools
 import resource
-import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+
+from engines import median_s
 
 import archsim
 import einsum_cascade as ec
@@ -19,7 +20,6 @@ from archsim.engine import run_counted
 from archsim.lowering import lower
 from archsim.simulation import simulate
 
-RUNS = 5
 POINTS = 1000
 CASCADE = ec.load("softmax-1pass")
 MAPPING = archsim.load_mapping("fusemax")
@@ -49,17 +49,6 @@ def run_point(point: tuple[int, int, int, int]) -> int:
     workload = ec.workload(H=heads, E=64, F=64, M=tokens, P=tokens)
     timeline = simulate(lower(CASCADE, workload, chip, MAPPING))
     return archsim.report(timeline).cycles
-
-
-def median_s(action, runs: int = RUNS) -> float:
-    """Median wall-clock time of an action in seconds."""
-    action()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def main() -> None:
