@@ -23,6 +23,8 @@ Ints = NDArray[np.int64]
 TICKS = 256
 # What became of a call.
 FINE, STUCK, TOO_OLD, OVERFLOW = range(4)
+# Of one wait: there is nothing to wait for; and what is known of an act that waits for itself.
+IDLE_WAIT, ITSELF = -1, -2
 # The head of `code`: how many there are, sizes of rings, distances in acts and cycles, columns of a
 # class, places in `code` and in the state.
 (
@@ -48,9 +50,16 @@ FIRST_WAIT, LAST_WAIT, FINISH = range(3)
 OWN, POINTED, REUSED, FETCHED, ROOMY = range(5)
 KIND, WHICH, MAKER, TARGET, STRIDE, DELAY, CAUSE, LOW, HIGH = range(9)
 WAIT = 9
-# A wait that is bound to the acts of a tile: where the slot for word 0 stands in the state (NONE:
-# nothing to wait for), and where it stands how many slots are known (-1: it is known).
-ADDRESS, KNOWN = range(2)
+# What a task waits for in a tile, bound to its acts. First where its own slots stand, its act in the
+# longer ring, where it stands how many of its slots are issued, and where the tile stands, or -1.
+OWN_SLOTS, OWN_LONG, OWN_ISSUED, PLACE = range(4)
+BOUND_HEAD = 4
+# Then the waits of each slot of a word one after the other, and behind each slot's list its end. A
+# wait: where the slot for word 0 stands in the state, from word to word, delay, cause, the words it
+# concerns, the slot waited for, where it stands how many are known (-1: all of them are). Then the
+# slots that make the words it takes from FIFOs.
+AT, BY, AFTER, WHY, FROM, TO, AIM, KNOWN = range(8)
+BOUND_WAIT = 8
 # A move: is it a store, lag, entries, the task that makes what is stored.
 IS_STORE, MOVE_LAG, ENTRIES, STORED_TASK = range(4)
 # A FIFO: the slot of a word that takes, room, the maker, slots from there to here, the maker's
@@ -108,70 +117,91 @@ def bind(
 ) -> int:
     """Find the acts that a task waits for in a tile; FINE, STUCK or TOO_OLD.
 
-    `bound` is where the result goes: where the task's own slots stand, its act in the longer ring,
-    where it stands how many of its slots are issued, then ADDRESS and KNOWN of each wait, then the
-    slots that make the words it takes from FIFOs.
+    `bound` is where the result goes. Of each slot of a word only those waits are kept that hold in
+    this tile.
     """
-    actors, ring = code[ACTORS], code[RING] - 1
-    acts, number = code[ACTS] + place * actors, state[code[CLASS] + place]
+    actors = code[ACTORS]
+    acts = code[ACTS] + place * actors
     own = state[acts + task] - 1
-    state[bound] = slot_at(code, state, own, task_of(code, task, COLUMN))
-    state[bound + 1] = state[code[LONG] + place * actors + task] - 1
-    state[bound + 2] = issued_at(code, own, task)
-    for n in range(task_of(code, task, COUNT_WAITS)):
-        wait = code[WAIT_AT] + WAIT * (task_of(code, task, WAITS) + n)
-        entry = bound + 3 + 2 * n
-        kind, which, maker = code[wait + KIND], code[wait + WHICH], code[wait + MAKER]
-        state[entry + ADDRESS] = NONE
-        if kind == OWN:
-            state[entry + ADDRESS] = state[bound] + code[wait + TARGET]
-            state[entry + KNOWN] = -1
-            continue
-        if kind == ROOMY:
-            # Room for what this tile stores, if it does.
-            act = state[acts + code[TASKS] + which] - 1
-            act -= code[code[MOVE_AT] + 4 * which + ENTRIES]
-            if not classes[number, code[TASKS] + which]:
-                continue
-        else:
-            age = classes[number, (code[REUSES] if kind == REUSED else code[POINTERS]) + which]
-            if age == NONE:
-                continue
-            actor = code[TASKS] + maker if kind == FETCHED else maker
-            # Of an act that is too old to be told, a later one tells enough: all is in order.
-            old = 0 if kind == FETCHED else code[NEAR] + 1
-            act = state[acts + actor] - 1 - (old if age == FAR else age)
-        if act < 0:
-            continue  # It was skipped with others, and nobody waits for what is as old as that.
-        if kind in (FETCHED, ROOMY):
-            if act >= state[code[DONE] + maker]:
-                return TOO_OLD if kind == FETCHED and age == FAR else STUCK
-            address = code[MOVED] + maker * code[MOVE_RING] + (act & (code[MOVE_RING] - 1))
-            if kind == FETCHED and age == FAR:
-                if state[address] > clock + 1:
-                    return TOO_OLD
-                continue
-            state[entry + ADDRESS], state[entry + KNOWN] = address, -1
-            continue
-        if act >= state[code[NOW] + maker]:
-            return STUCK
-        address = slot_at(code, state, act, task_of(code, maker, COLUMN))
-        if age == FAR:
-            # Everybody issues in order: what was older than this is over if this is.
-            slots = task_of(code, maker, SLOTS)
-            is_over = state[issued_at(code, act, maker)] == slots
-            if not is_over or state[address + slots - 1] + code[wait + DELAY] > clock + 1:
-                return TOO_OLD
-            continue
-        state[entry + ADDRESS] = address + code[wait + TARGET]
-        state[entry + KNOWN] = issued_at(code, act & ring, maker)
+    state[bound + OWN_SLOTS] = slot_at(code, state, own, task_of(code, task, COLUMN))
+    state[bound + OWN_LONG] = state[code[LONG] + place * actors + task] - 1
+    state[bound + OWN_ISSUED] = issued_at(code, own, task)
+    each, waits = task_of(code, task, EACH), task_of(code, task, WAITS)
+    entry = bound + BOUND_HEAD + each
+    for part in range(each):
+        step = code[STEP_AT] + 3 * (task_of(code, task, STEPS) + part)
+        for n in range(code[step + FIRST_WAIT], code[step + LAST_WAIT]):
+            wait = code[WAIT_AT] + WAIT * (waits + n)
+            status = bind_wait(code, state, classes, place, clock, bound, wait, entry)
+            if status == FINE:
+                entry += BOUND_WAIT
+            elif status != IDLE_WAIT:
+                return status
+        state[bound + BOUND_HEAD + part] = entry
+    number = state[code[CLASS] + place]
     for n in range(task_of(code, task, COUNT_TAKES)):
         fifo = code[FIFO_AT] + FIFO * (task_of(code, task, TAKES_FROM) + n)
         age = classes[number, code[POINTERS] + code[fifo + POINTER]]
         act = state[acts + code[fifo + FILLER]] - 1 - age
         column = task_of(code, code[fifo + FILLER], COLUMN) + code[fifo + MADE_FIRST]
-        entry = bound + 3 + 2 * task_of(code, task, COUNT_WAITS) + n
-        state[entry] = slot_at(code, state, act, column)
+        state[entry + n] = slot_at(code, state, act, column)
+    return FINE
+
+
+@numba.njit(cache=True)
+def bind_wait(
+    code: Ints, state: Ints, classes: Ints, place: int, clock: int, bound: int, wait: int,
+    entry: int,
+) -> int:  # fmt: skip
+    """Bind one wait to the act it means in a tile; IDLE_WAIT if there is nothing to wait for."""
+    acts, number = code[ACTS] + place * code[ACTORS], state[code[CLASS] + place]
+    kind, which, maker = code[wait + KIND], code[wait + WHICH], code[wait + MAKER]
+    state[entry + BY], state[entry + AFTER] = code[wait + STRIDE], code[wait + DELAY]
+    state[entry + WHY], state[entry + AIM] = code[wait + CAUSE], code[wait + TARGET]
+    state[entry + FROM], state[entry + TO] = code[wait + LOW], code[wait + HIGH]
+    state[entry + KNOWN] = -1
+    if kind == OWN:
+        state[entry + AT] = state[bound + OWN_SLOTS] + code[wait + TARGET]
+        return FINE
+    age = 0
+    if kind == ROOMY:
+        # Room for what this tile stores, if it does.
+        act = state[acts + code[TASKS] + which] - 1
+        act -= code[code[MOVE_AT] + 4 * which + ENTRIES]
+        if not classes[number, code[TASKS] + which]:
+            return IDLE_WAIT
+    else:
+        age = classes[number, (code[REUSES] if kind == REUSED else code[POINTERS]) + which]
+        if age == NONE:
+            return IDLE_WAIT
+        actor = code[TASKS] + maker if kind == FETCHED else maker
+        # Of an act that is too old to be told, a later one tells enough: all is in order.
+        old = 0 if kind == FETCHED else code[NEAR] + 1
+        act = state[acts + actor] - 1 - (old if age == FAR else age)
+    if act < 0:
+        return IDLE_WAIT  # It was skipped with others; nobody waits for what is as old as that.
+    if kind in (FETCHED, ROOMY):
+        if act >= state[code[DONE] + maker]:
+            return TOO_OLD if kind == FETCHED and age == FAR else STUCK
+        state[entry + AT] = code[MOVED] + maker * code[MOVE_RING] + (act & (code[MOVE_RING] - 1))
+        if kind == FETCHED and age == FAR:
+            return TOO_OLD if state[state[entry + AT]] > clock + 1 else IDLE_WAIT
+        return FINE
+    if act >= state[code[NOW] + maker]:
+        return STUCK
+    address = slot_at(code, state, act, task_of(code, maker, COLUMN))
+    known, slots = issued_at(code, act, maker), task_of(code, maker, SLOTS)
+    is_over = state[known] == slots
+    if age == FAR:
+        # Everybody issues in order: what was older than this is over if this is.
+        if not is_over or state[address + slots - 1] + code[wait + DELAY] > clock + 1:
+            return TOO_OLD
+        return IDLE_WAIT
+    state[entry + AT] = address + code[wait + TARGET]
+    if kind == REUSED and known == state[bound + OWN_ISSUED]:
+        state[entry + KNOWN] = ITSELF
+    elif not is_over:
+        state[entry + KNOWN] = known
     return FINE
 
 
@@ -182,47 +212,52 @@ def issue(code: Ints, state: Ints, unit: int, task: int, slot: int, bound: int) 
     clock = state[cursor]
     at, cause = clock + 1, -1
     row = code[TASK_AT] + TASK * task
+    each, takes = code[row + EACH], code[row + COUNT_TAKES]
     word, part = slot, 0
-    if code[row + EACH] > 1:
-        word, part = slot // code[row + EACH], slot % code[row + EACH]
-    step = code[STEP_AT] + 3 * (code[row + STEPS] + part)
-    own = state[bound + 2]
-    for n in range(code[step + FIRST_WAIT], code[step + LAST_WAIT]):
-        entry = bound + 3 + 2 * n
-        address = state[entry + ADDRESS]
-        wait = code[WAIT_AT] + WAIT * (code[row + WAITS] + n)
-        if address == NONE or word < code[wait + LOW] or word > code[wait + HIGH]:
-            continue
-        ahead = word * code[wait + STRIDE]
-        known = state[entry + KNOWN]
-        if known >= 0 and code[wait + TARGET] + ahead >= state[known]:
-            if known == own and code[wait + KIND] == REUSED:
-                continue  # It reads the old value while it writes the new one.
-            return STUCK
-        found = state[address + ahead] + code[wait + DELAY]
-        why = code[wait + CAUSE]
-        if found > at or (cause >= 0 and found == at and why < cause):
-            at, cause = found, why
+    if each > 1:
+        word, part = slot // each, slot % each
+    own = state[bound + OWN_ISSUED]
+    entry = bound + BOUND_HEAD + each if part == 0 else state[bound + BOUND_HEAD + part - 1]
+    end = state[bound + BOUND_HEAD + part]
+    while entry < end:
+        if state[entry + FROM] <= word <= state[entry + TO]:
+            ahead, known = word * state[entry + BY], state[entry + KNOWN]
+            is_known = known == -1
+            if not is_known:
+                issued = state[own if known == ITSELF else known]
+                is_known = state[entry + AIM] + ahead < issued
+                if not is_known and known != ITSELF:
+                    return STUCK
+            # What reads the old value while it writes the new one does not wait for itself.
+            if is_known:
+                found = state[state[entry + AT] + ahead] + state[entry + AFTER]
+                if found >= at:
+                    why = state[entry + WHY]
+                    if found > at or (cause >= 0 and why < cause):
+                        at, cause = found, why
+        entry += BOUND_WAIT
     barrier = state[code[NUMBER] + BARRIER]
     if barrier > at:
         at, cause = barrier, code[CAUSES] - 1
     if at > clock + 1:
         state[code[IDLE] + unit * code[CAUSES] + cause] += at - clock - 1
-    state[state[bound] + slot] = at
+    state[state[bound + OWN_SLOTS] + slot] = at
     state[own] = slot + 1
     state[cursor] = at
     state[code[BUSY] + task] += 1
     last = code[NUMBER] + LAST
-    state[last] = max(state[last], at + code[step + FINISH])
+    finish = at + code[code[STEP_AT] + 3 * (code[row + STEPS] + part) + FINISH]
+    if finish > state[last]:
+        state[last] = finish
     if slot == code[row + SLOTS] - 1:
-        long, ring = state[bound + 1], code[LONG_RING]
+        long, ring = state[bound + OWN_LONG], code[LONG_RING]
         state[code[LAST_SLOT] + task * ring + (long & (ring - 1))] = at
         state[code[OVER] + task] = long + 1
-    for n in range(code[row + COUNT_TAKES]):
+    for n in range(takes):
         f = code[row + TAKES_FROM] + n
         fifo = code[FIFO_AT] + FIFO * f
         if part == code[fifo + OFFSET]:
-            made = state[bound + 3 + 2 * code[row + COUNT_WAITS] + n]
+            made = state[state[bound + BOUND_HEAD + each - 1] + n]
             if not take(code, state, f, made + word * code[fifo + MADE_EACH], at):
                 return OVERFLOW
     return FINE
@@ -274,15 +309,18 @@ def run_unit(code: Ints, state: Ints, classes: Ints, unit: int, epochs: int) -> 
         # The longest of the tasks that take turns in this epoch.
         most = 0
         for i in range(items):
-            if acting(code, state, classes, state[cursor + EPOCH], first + 2 * i) >= 0:
-                most = max(most, task_of(code, code[first + 2 * i], SLOTS))
-        while state[cursor + STEP] < most:
-            while state[cursor + ITEM] < items:
-                item = first + 2 * state[cursor + ITEM]
-                place = acting(code, state, classes, state[cursor + EPOCH], item)
-                task, step = code[item], state[cursor + STEP]
+            task = code[first + 2 * i]
+            place = acting(code, state, classes, state[cursor + EPOCH], first + 2 * i)
+            state[code[BOUND] + code[BOUND_SIZE] * task + PLACE] = place
+            if place >= 0:
+                most = max(most, task_of(code, task, SLOTS))
+        step, i = state[cursor + STEP], state[cursor + ITEM]
+        while step < most:
+            while i < items:
+                task = code[first + 2 * i]
+                bound = code[BOUND] + code[BOUND_SIZE] * task
+                place = state[bound + PLACE]
                 if place >= 0 and step < task_of(code, task, SLOTS):
-                    bound = code[BOUND] + code[BOUND_SIZE] * task
                     status = FINE
                     if step == 0:
                         clock = state[cursor + CLOCK]
@@ -290,11 +328,13 @@ def run_unit(code: Ints, state: Ints, classes: Ints, unit: int, epochs: int) -> 
                     if status == FINE:
                         status = issue(code, state, unit, task, step, bound)
                     if status != FINE:
+                        state[cursor + STEP], state[cursor + ITEM] = step, i
                         return count if status == STUCK else -status
                     count += 1
-                state[cursor + ITEM] += 1
-            state[cursor + ITEM] = 0
-            state[cursor + STEP] += 1
+                i += 1
+            i = 0
+            step += 1
+        state[cursor + ITEM] = 0
         state[cursor + ENTRY] += 1
         state[cursor + STEP] = 0
     return count

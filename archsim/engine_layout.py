@@ -89,7 +89,12 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
     ring = 1 << (near + 2 * skewed + 1).bit_length()
     stored = max((move.entries for move in program.moves if move.kind == "store"), default=0)
     room = max((fifo[kernel.HOLDS] for fifo in fifos), default=0)
-    bound = max(2 * task[kernel.COUNT_WAITS] + task[kernel.COUNT_TAKES] for task in tasks)
+    bound = max(
+        kernel.BOUND_WAIT * task[kernel.COUNT_WAITS]
+        + task[kernel.EACH]
+        + task[kernel.COUNT_TAKES]
+        for task in tasks
+    )
     head = np.zeros(kernel.HEAD, np.int64)
     head[kernel.TASKS : kernel.TASK_AT] = (
         len(tasks), len(units), len(moves), len(tables.actors), len(fifos), len(frees),
@@ -98,7 +103,7 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
         1 << (near + flight + stored).bit_length(), 1 << (room + 2).bit_length(),
         near, tables.lag, skewed, longest + 2,
         held // kernel.TICKS + latency + longest + 2, latency,
-        pointers, reuses, ticks, bound + 3,
+        pointers, reuses, ticks, kernel.BOUND_HEAD + bound,
     )  # fmt: skip
     parts = (tasks, steps, waits, lengths, entries, items, moves, frees, fifos)
     arrays = [np.array(part, np.int64).ravel() for part in parts]
