@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from archsim.arch import Architecture, load_architecture
+    from archsim.batches import Point, evaluate_many
     from archsim.chain import Chain
     from archsim.encoder import LayerReport, run_layer
     from archsim.errors import ArchError
@@ -33,10 +34,12 @@ _HOME = {
     "LayerReport": ("encoder", "LayerReport"),
     "Mapping": ("mapping", "Mapping"),
     "Placed": ("placement", "Placed"),
+    "Point": ("batches", "Point"),
     "Program": ("program", "Program"),
     "Report": ("reporting", "Report"),
     "Timeline": ("timeline", "Timeline"),
     "bound": ("reporting", "bound"),
+    "evaluate_many": ("batches", "evaluate_many"),
     "gemm": ("matrix_product", "gemm"),
     "load_architecture": ("arch", "load_architecture"),
     "load_mapping": ("mapping", "load_mapping"),
@@ -58,10 +61,12 @@ __all__ = [
     "LayerReport",
     "Mapping",
     "Placed",
+    "Point",
     "Program",
     "Report",
     "Timeline",
     "bound",
+    "evaluate_many",
     "gemm",
     "load_architecture",
     "load_mapping",

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from archsim import engine_kernel as kernel
 from archsim import engine_settle as settle
-from archsim.engine_layout import layout
+from archsim.engine_layout import layout, timed
 from archsim.errors import ArchError
-from archsim.granules import ticks_of
 from archsim.program import Program
 from archsim.tile_kernel import NONE
 from archsim.tile_tables import Tables, tables_of
@@ -41,23 +40,64 @@ class FailedError(Exception):
         self.status, self.fifo = status, fifo
 
 
-def run_program(program: Program, *, enumerate_all: bool = False) -> Timeline:
-    """Execute a Program; `enumerate_all` looks at every tile instead of skipping repetitions.
+@dataclass(frozen=True)
+class Prepared:
+    """A Program as the engine runs it, but for how fast its outer memory is."""
+
+    tables: Tables
+    stream: Stream
+    near: int
+    # Classes of tiles, with words for moves, and how many tiles there are of each.
+    rows: Ints
+    counts: tuple[int, ...]
+    code: Ints
+    state: Ints
+
+
+def prepare(program: Program, near: int = NEAR) -> Prepared:
+    """Walk through a Program's nest and lay it out, following waits some acts back.
+
+    Raises:
+        NotCountableError: counters can't tell where a value comes from.
+    """
+    tables = tables_of(program)
+    stream = walk(tables, near)
+    rows = np.array(stream.classes, np.int64)
+    # The oldest act that a fetch waits for.
+    first = len(tables.actors) + len(tables.pointers)
+    exact = [first + u for u, r in enumerate(tables.reuses) if r.writer >= len(program.tasks)]
+    code, state = layout(tables, near, int(rows[:, exact].max(initial=0)))
+    return Prepared(tables, stream, near, rows, tuple(class_counts(stream)), code, state)
+
+
+def run_program(program: Program, known: dict[int, Prepared] | None = None) -> Timeline:
+    """Execute a Program.
+
+    Args:
+        program: what to run.
+        known: what was prepared for this Program, or for one that differs in its outer memory's
+            speed only; what is missing is added.
 
     Raises:
         FailedError: the units wait for each other, or a FIFO overflows.
         NotCountableError: counters can't tell where a value comes from.
     """
-    return run_counted(program, enumerate_all=enumerate_all)[0]
+    return run_counted(program, known)[0]
 
 
-def run_counted(program: Program, *, enumerate_all: bool = False) -> tuple[Timeline, int]:
-    """Execute a Program as `run_program` does; also return how many tiles were looked at."""
-    tables = tables_of(program)
-    near = NEAR
+def run_counted(
+    program: Program, known: dict[int, Prepared] | None = None, *, enumerate_all: bool = False
+) -> tuple[Timeline, int]:
+    """Execute a Program as `run_program` does; also return how many tiles were looked at.
+
+    `enumerate_all` looks at every tile instead of skipping repetitions.
+    """
+    known = {} if known is None else known
+    near = max(known, default=NEAR)
     while True:
-        stream = walk(tables, near)
-        engine = _Engine(tables, stream, near, enumerate_all)
+        if near not in known:
+            known[near] = prepare(program, near)
+        engine = _Engine(program, known[near], enumerate_all)
         try:
             return engine.timeline(), engine.walked
         except FailedError as failed:
@@ -73,11 +113,10 @@ def every_slot(program: Program) -> dict[tuple[str, int], tuple[int, ...]]:
         FailedError: the units wait for each other, or a FIFO overflows.
         NotCountableError: counters can't tell where a value comes from.
     """
-    tables = tables_of(program)
-    near = 1 << 12
-    engine = _Engine(tables, walk(tables, near), near, enumerate_all=True)
+    prepared = prepare(program, 1 << 12)
+    engine = _Engine(program, prepared, enumerate_all=True)
     found: dict[tuple[str, int], tuple[int, ...]] = {}
-    for number in engine.stream.expand():
+    for number in prepared.stream.expand():
         engine.run_class(number)
         engine.harvest(found)
     if program.drain != "head":
@@ -88,36 +127,24 @@ def every_slot(program: Program) -> dict[tuple[str, int], tuple[int, ...]]:
 
 @dataclass
 class _Engine:
-    tables: Tables
-    stream: Stream
-    near: int
+    program: Program
+    prepared: Prepared
     enumerate_all: bool
 
     def __post_init__(self) -> None:
-        self.classes, exact = self._with_ticks()
-        self.code, self.state = layout(self.tables, self.near, self.classes, exact)
-        self.snapshot = self.state.copy()
+        prepared = self.prepared
+        self.tables = prepared.tables
+        self.code, self.classes = timed(
+            self.tables, prepared.code, prepared.rows, self.program.architecture
+        )
+        self.state = prepared.state.copy()
+        self.snapshot = prepared.state.copy()
         self.known: dict[int, list[tuple[Ints, Ints]]] = {}
         # How deep runs of one class look into the ring of last slots; see `settle.run_tiles`.
         self.deep = [self._depth(row) for row in self.classes]
 
-    def _with_ticks(self) -> tuple[Ints, int]:
-        """Classes with ticks for sizes, and the oldest act that a fetch waits for."""
-        program = self.tables.program
-        classes = np.array(self.stream.classes, np.int64)
-        column = len(self.tables.actors) + len(self.tables.pointers) + len(self.tables.reuses)
-        bits = program.architecture.word_bits
-        for m in range(len(program.moves)):
-            for row in classes:
-                size = -(-int(row[column + m]) * bits // 8)
-                row[column + m] = ticks_of(program.architecture, size)
-        first = len(self.tables.actors) + len(self.tables.pointers)
-        exact = [u for u, r in enumerate(self.tables.reuses) if r.writer >= len(program.tasks)]
-        ages = classes[:, [first + u for u in exact]]
-        return classes, int(ages.max(initial=0))
-
     def _depth(self, row: Ints) -> int:
-        tasks = len(self.tables.program.tasks)
+        tasks = len(self.program.tasks)
         if self.enumerate_all:
             return settle.NEVER
         if not row[tasks : len(self.tables.actors)].any():
@@ -129,8 +156,8 @@ class _Engine:
 
     def timeline(self) -> Timeline:
         """Run everything."""
-        program = self.tables.program
-        self._node(self.stream.root)
+        program = self.program
+        self._node(self.prepared.stream.root)
         if program.drain != "head":
             self._check(kernel.flush(self.code, self.state, self.classes))
         cycles = max(self._number(kernel.LAST), self._number(kernel.STORED))
@@ -158,12 +185,12 @@ class _Engine:
 
     def harvest(self, found: dict[tuple[str, int], tuple[int, ...]]) -> None:
         """Note the slots of acts that are over and were not noted before."""
-        for t, task in enumerate(self.tables.program.tasks):
+        for t, task in enumerate(self.program.tasks):
             act = int(self._part(kernel.OVER)[t]) - 1
             column = int(kernel.task_of(self.code, t, kernel.COLUMN))
             while act >= 0 and (task.name, act) not in found:
                 first = int(kernel.slot_at(self.code, self.state, act, column))
-                count = self.tables.program.slots(task)
+                count = self.program.slots(task)
                 found[task.name, act] = tuple(self.state[first : first + count].tolist())
                 act -= 1
 
@@ -192,7 +219,7 @@ class _Engine:
         if node == FLUSH:
             self._check(kernel.flush(self.code, self.state, self.classes))
             return
-        kind, items = self.stream.nodes[node]
+        kind, items = self.prepared.stream.nodes[node]
         for item, times in items:
             if kind == "runs":
                 self._check(
@@ -229,21 +256,20 @@ class _Engine:
             self._node(node)
 
     def _totals(self) -> Totals:
-        program, tables = self.tables.program, self.tables
-        counts = class_counts(self.stream)
+        program = self.program
+        rows, counts = self.prepared.rows, self.prepared.counts
         slots: dict[str, dict[str, int]] = {body.unit: {} for body in program.bodies}
         active: dict[str, dict[str, int]] = {body.unit: {} for body in program.bodies}
-        rows = np.array(self.stream.classes, np.int64)
+        # Sums over tiles pass 64 bit: they are Python's.
+        pes = {program.array.name: rows[:, -1].tolist(), program.lanes.name: rows[:, -2].tolist()}
         for t, task in enumerate(program.tasks):
             busy = int(self._part(kernel.BUSY)[t])
             if not busy:
                 continue
             slots[task.unit][task.name] = busy
-            pes = rows[:, -1] if task.unit == program.array.name else rows[:, -2]
-            each = program.slots(task)
-            active[task.unit][task.name] = sum(
-                times * each * int(pes[n]) for n, times in enumerate(counts) if rows[n, t]
-            )
+            each, acts = program.slots(task), rows[:, t].tolist()
+            filled = zip(counts, acts, pes[task.unit], strict=True)
+            active[task.unit][task.name] = each * sum(n * k for n, acting, k in filled if acting)
         stalled = self._part(kernel.IDLE).reshape(len(program.bodies), -1)
         idle = {
             body.unit: {
@@ -253,18 +279,15 @@ class _Engine:
             }
             for u, body in enumerate(program.bodies)
         }
-        column = len(tables.actors) + len(tables.pointers) + len(tables.reuses)
+        column = int(self.code[kernel.CLASS_TICKS])
         bits = program.architecture.word_bits
-        moved = {
-            move.name: sum(
-                times * -(-int(rows[n, column + m]) * bits // 8) for n, times in enumerate(counts)
+        moved, ticks = {}, 0
+        for m, move in enumerate(program.moves):
+            words, taken = rows[:, column + m].tolist(), self.classes[:, column + m].tolist()
+            moved[move.name] = sum(
+                n * -(-k * bits // 8) for n, k in zip(counts, words, strict=True)
             )
-            for m, move in enumerate(program.moves)
-        }
-        ticks = sum(
-            times * int(self.classes[n, column : column + len(moved)].sum())
-            for n, times in enumerate(counts)
-        )
+            ticks += sum(n * k for n, k in zip(counts, taken, strict=True))
         return Totals(slots, active, idle, moved, ticks)
 
 

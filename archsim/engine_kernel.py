@@ -50,8 +50,8 @@ FIRST_WAIT, LAST_WAIT, FINISH = range(3)
 OWN, POINTED, REUSED, FETCHED, ROOMY = range(5)
 KIND, WHICH, MAKER, TARGET, STRIDE, DELAY, CAUSE, LOW, HIGH = range(9)
 WAIT = 9
-# What a task waits for in a tile, bound to its acts. First where its own slots stand, its act in the
-# longer ring, where it stands how many of its slots are issued, and where the tile stands, or -1.
+# What a task waits for in a tile, bound to its acts. First where its own slots stand, its act in
+# the longer ring, where it stands how many of its slots are issued, and the tile's place, or -1.
 OWN_SLOTS, OWN_LONG, OWN_ISSUED, PLACE = range(4)
 BOUND_HEAD = 4
 # Then the waits of each slot of a word one after the other, and behind each slot's list its end. A

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim import engine_kernel as kernel
-from archsim.granules import latency_of
+from archsim.arch import Architecture
+from archsim.granules import latency_of, ticks_of
 from archsim.program import Task
 from archsim.slots import Rule, Run
 from archsim.tile_tables import Tables
@@ -19,13 +20,33 @@ from archsim.timeline import CAUSES
 Ints = NDArray[np.int64]
 
 
-def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, Ints]:
+def timed(tables: Tables, code: Ints, rows: Ints, architecture: Architecture) -> tuple[Ints, Ints]:
+    """Code and classes for a memory of some speed: ticks for words, and how long it matters."""
+    moves = tables.program.moves
+    classes, first = rows.copy(), int(code[kernel.CLASS_TICKS])
+    held = 0
+    for m, move in enumerate(moves):
+        column = classes[:, first + m]
+        sizes, where = np.unique(column, return_inverse=True)
+        ticks = [
+            ticks_of(architecture, -(-int(words) * architecture.word_bits // 8)) for words in sizes
+        ]
+        column[:] = np.array(ticks, np.int64)[where]
+        held += move.entries * max(ticks, default=0)
+    code, latency = code.copy(), latency_of(architecture)
+    code[kernel.LATENCY] = latency
+    code[kernel.REFILL] = held // kernel.TICKS + latency + code[kernel.SLACK]
+    return code, classes
+
+
+def layout(tables: Tables, near: int, exact: int) -> tuple[Ints, Ints]:
     """Write the code of a Program and the state before anything has happened.
+
+    How fast the memory is stays open; see `timed`.
 
     Args:
         tables: its pointers.
         near: how many acts back waits are followed.
-        classes: classes of tiles, with ticks for moves.
         exact: the oldest act that a fetch waits for.
     """
     program = tables.program
@@ -77,11 +98,6 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
     reuses = pointers + len(tables.pointers)
     ticks = reuses + len(tables.reuses)
     longest = max((wait[kernel.DELAY] for wait in waits), default=0)
-    held = sum(
-        move.entries * int(classes[:, ticks + m].max(initial=0))
-        for m, move in enumerate(program.moves)
-    )
-    latency = latency_of(program.architecture)
     # Tiles that some unit may still act on while another has come to the next.
     flight = 1 << (2 * tables.lag + 6).bit_length()
     # Epochs by which one unit may fall behind the other, and the acts that both may still need.
@@ -90,9 +106,7 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
     stored = max((move.entries for move in program.moves if move.kind == "store"), default=0)
     room = max((fifo[kernel.HOLDS] for fifo in fifos), default=0)
     bound = max(
-        kernel.BOUND_WAIT * task[kernel.COUNT_WAITS]
-        + task[kernel.EACH]
-        + task[kernel.COUNT_TAKES]
+        kernel.BOUND_WAIT * task[kernel.COUNT_WAITS] + task[kernel.EACH] + task[kernel.COUNT_TAKES]
         for task in tasks
     )
     head = np.zeros(kernel.HEAD, np.int64)
@@ -101,8 +115,7 @@ def layout(tables: Tables, near: int, classes: Ints, exact: int) -> tuple[Ints, 
         len(CAUSES) - 1, columns[-1],
         ring, flight, 1 << (exact + flight + ring).bit_length(),
         1 << (near + flight + stored).bit_length(), 1 << (room + 2).bit_length(),
-        near, tables.lag, skewed, longest + 2,
-        held // kernel.TICKS + latency + longest + 2, latency,
+        near, tables.lag, skewed, longest + 2, 0, 0,
         pointers, reuses, ticks, kernel.BOUND_HEAD + bound,
     )  # fmt: skip
     parts = (tasks, steps, waits, lengths, entries, items, moves, frees, fifos)

@@ -24,14 +24,30 @@ from einsum_cascade.ordering import Loop, Plan, plan
 
 def lower_bound(placed: Placed) -> Estimate:
     """Return the largest provable bound, phase by phase."""
-    if placed.stages:
-        return added([lower_bound(stage) for stage in placed.stages])
-    phases = []
-    for phase in placed.phases:
-        busiest = max(phase.slots_on(array.name) for array in placed.architecture.arrays)
-        compute = max(busiest * placed.batch, recurrence_cycles(placed, phase))
-        phases.append((phase, Fraction(compute)))
-    return total(placed, phases)
+    return against_traffic(placed, compute_cycles(placed))
+
+
+def compute_cycles(placed: Placed) -> tuple[int, ...]:
+    """Cycles of each phase that no order of issue can beat, whatever the outer memory does."""
+    alone = placed.stages or (placed,)
+    return tuple(
+        max(
+            max(phase.slots_on(array.name) for array in placed.architecture.arrays) * stage.batch,
+            recurrence_cycles(stage, phase),
+        )
+        for stage in alone
+        for phase in stage.phases
+    )
+
+
+def against_traffic(placed: Placed, computed: tuple[int, ...]) -> Estimate:
+    """The bound, given the compute cycles of each phase."""
+    cycles = (Fraction(number) for number in computed)
+    alone = [
+        total(stage, [(phase, next(cycles)) for phase in stage.phases])
+        for stage in placed.stages or (placed,)
+    ]
+    return added(alone) if placed.stages else alone[0]
 
 
 def recurrence_cycles(placed: Placed, phase: Phase) -> int:

@@ -20,7 +20,7 @@ from archsim.energy import Spent, area, by_cause, by_component, by_micro_op, ene
 from archsim.errors import ArchError
 from archsim.estimate import Estimate, added
 from archsim.granules import TICKS
-from archsim.lower_bound import lower_bound
+from archsim.lower_bound import against_traffic, compute_cycles, lower_bound
 from archsim.lowering import lower_placed
 from archsim.placement import Placed, place
 from archsim.ports import ports_asked
@@ -186,19 +186,29 @@ def published_report(
     return run(cascade, workload, architecture, mapping_, level="published")
 
 
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """What a report says whatever the speed of the outer memory is."""
+
+    computed: tuple[int, ...]
+    spent: tuple[Spent, ...]
+    area: dict[str, Any] | None
+    buffer_ports: dict[str, int]
+
+
 def report(
-    timeline: Timeline | ChainTimeline, level: str = "tile", accounting: str = "consistent"
+    timeline: Timeline | ChainTimeline,
+    level: str = "tile",
+    accounting: str = "consistent",
+    steady: Steady | None = None,
 ) -> Report:
     """Report a simulated run; phases add up.
 
     Energy in `consistent` accounting is that of its actions, also by micro-op; in `paper`
-    accounting that of the placement, as at every level.
+    accounting that of the placement, as at every level. Who reports many runs may give what is
+    `steady` over them.
     """
-    if isinstance(timeline, Timeline):
-        placed = timeline.program.placed
-        phases: tuple[Timeline, ...] = (timeline,)
-    else:
-        placed, phases = timeline.chain.placed, timeline.phases
+    placed, phases = _phases(timeline)
     busy: dict[str, dict[str, int]] = {}
     stalled: dict[str, dict[str, int]] = {}
     for phase in phases:
@@ -207,14 +217,27 @@ def report(
                 total = table.setdefault(unit, {})
                 for name, slots in counts.items():
                     total[name] = total.get(name, 0) + slots
-    found, least = added([_simulated(phase) for phase in phases]), lower_bound(placed)
+    found = added([_simulated(phase) for phase in phases])
+    steady = steady or steady_of(timeline, accounting)
+    return _report(placed, found, level, accounting, busy, stalled, steady)
+
+
+def steady_of(timeline: Timeline | ChainTimeline, accounting: str = "consistent") -> Steady:
+    """What the report of a run has in common with those of other speeds of the outer memory."""
+    placed, phases = _phases(timeline)
     spent = (
         tuple(one for phase in phases for one in spend(phase))
         if accounting == "consistent"
-        else energy(placed, found, accounting)
+        else energy(placed, added([_simulated(phase) for phase in phases]), accounting)
     )
     ports = max((_ports(phase) for phase in phases), key=lambda ports: ports.get("asked", 0))
-    return _report(placed, found, level, accounting, busy, stalled, least, spent, ports)
+    return Steady(compute_cycles(placed), spent, _area(placed.architecture, accounting), ports)
+
+
+def _phases(timeline: Timeline | ChainTimeline) -> tuple[Placed, tuple[Timeline, ...]]:
+    if isinstance(timeline, Timeline):
+        return timeline.program.placed, (timeline,)
+    return timeline.chain.placed, timeline.phases
 
 
 def _simulated(timeline: Timeline) -> Estimate:
@@ -246,13 +269,13 @@ def _bottleneck(timeline: Timeline) -> str:
 def make_report(placed: Placed, level: str, accounting: str = "consistent") -> Report:
     """Evaluate a placed cascade without simulating it: `level` is "bound" or "published"."""
     found = ESTIMATES[level](placed)
-    least = found if level == "bound" else lower_bound(placed)
     busy: dict[str, dict[str, int]] = {}
     for work in placed.work:
         if work.array:
             busy.setdefault(work.array, {})[work.einsum] = work.busy * placed.batch
-    spent = energy(placed, found, accounting)
-    return _report(placed, found, level, accounting, busy, {}, least, spent, {})
+    area = _area(placed.architecture, accounting)
+    steady = Steady(compute_cycles(placed), energy(placed, found, accounting), area, {})
+    return _report(placed, found, level, accounting, busy, {}, steady)
 
 
 def _report(
@@ -262,12 +285,11 @@ def _report(
     accounting: str,
     busy: dict[str, dict[str, int]],
     stall_cycles: dict[str, dict[str, int]],
-    least: Estimate,
-    spent: tuple[Spent, ...],
-    buffer_ports: dict[str, int],
+    steady: Steady,
 ) -> Report:
     tiling = placed.tiling
     architecture = placed.architecture
+    extents = dict(tiling.extents)
     by_array = {
         array.name: {
             name: float(slots / (array.pes * found.cycles))
@@ -294,18 +316,19 @@ def _report(
         cycles=ceil(found.cycles),
         latency_s=float(found.cycles / architecture.clock_hz),
         traffic_bytes=_traffic(found),
-        energy_pj=_energy(spent),
-        area_um2=_area(architecture, accounting),
-        utilization={name: sum(parts.values()) for name, parts in by_array.items()},
+        energy_pj=_energy(steady.spent),
+        area_um2=steady.area,
+        utilization={
+            array.name: float(sum(busy.get(array.name, {}).values()) / (array.pes * found.cycles))
+            for array in architecture.arrays
+        },
         utilization_by_einsum=by_array,
         buffer_bytes={"needed": tiling.held_bytes, "capacity": tiling.capacity_bytes},
         bottleneck=found.bottleneck,
-        lower_bound_cycles=ceil(least.cycles),
+        lower_bound_cycles=ceil(against_traffic(placed, steady.computed).cycles),
         stall_cycles=stall_cycles,
-        buffer_ports=buffer_ports,
-        tiles={
-            part: dict(tiling.extents)[part] for _, parts in tiling.partitions for part in parts
-        },
+        buffer_ports=steady.buffer_ports,
+        tiles={part: extents[part] for _, parts in tiling.partitions for part in parts},
         mapping_source=tiling.mapping_source,
         versions={"einsum-archsim": einsum_cascade.__version__},
         placed=placed,

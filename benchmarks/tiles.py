@@ -1,8 +1,9 @@
 """How fast runs at tile level are: `python benchmarks/tiles.py`.
 
-A layer of BERT from 1K to 1M tokens, and a thousand design points (lengths, heads, array sizes and
-bandwidths in turn) on two processes, each point lowered, simulated and reported. Medians after a
-first run to warm up; nothing here is a test.
+A layer of BERT from 1K to 1M tokens; a thousand design points (lengths, heads, array sizes and
+bandwidths in turn) through `evaluate_many` on two processes; a thousand that have nothing in common
+but the cascade and the chip, each of another length; and some of the first one at a time. Medians
+after a first run to warm up; nothing here is a test.
 """
 
 import itertools
@@ -42,13 +43,29 @@ def points() -> list[tuple[int, int, int, int]]:
     return list(every)[:POINTS]
 
 
-def run_point(point: tuple[int, int, int, int]) -> int:
-    """Cycles of one point."""
-    tokens, heads, size, rate = point
+def point(tokens: int, heads: int, size: int, rate: int) -> archsim.Point:
+    """One point: everything that `run` takes."""
     chip = with_bandwidth(with_shape(CHIP, size, size), rate)
     workload = ec.workload(H=heads, E=64, F=64, M=tokens, P=tokens)
-    timeline = simulate(lower(CASCADE, workload, chip, MAPPING))
-    return archsim.report(timeline).cycles
+    return archsim.Point(CASCADE, workload, chip, MAPPING)
+
+
+def lengths() -> list[archsim.Point]:
+    """A thousand lengths, none of them divided by the tiles."""
+    return [point(1000 + 61 * n, 12, 256, 400) for n in range(POINTS)]
+
+
+def evaluate(points: list[archsim.Point]) -> list[int]:
+    """Cycles of some points."""
+    return list(archsim.evaluate_many(points, level="tile")["cycles"])
+
+
+def time_points(pool: ProcessPoolExecutor, chosen: list[archsim.Point]) -> float:
+    """Seconds for points on two processes, a family of points on one of them."""
+    chunks = [chosen[n : n + 25] for n in range(0, len(chosen), 25)]
+    start = time.perf_counter()
+    list(pool.map(evaluate, chunks))
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -61,12 +78,14 @@ def main() -> None:
         _, walked = run_counted(program)
         seconds = median_s(lambda p=program: simulate(p))
         print(f"{tokens:14,} {tiles:18,} {walked:10,} {seconds:8.3f}")
-    chosen = points()
+    grid = [point(*where) for where in points()]
     with ProcessPoolExecutor(2) as pool:
-        list(pool.map(run_point, chosen[:8], chunksize=4))
-        start = time.perf_counter()
-        list(pool.map(run_point, chosen, chunksize=20))
-        print(f"{len(chosen)} points on two processes: {time.perf_counter() - start:.1f} s")
+        list(pool.map(evaluate, [grid[:2], grid[:2]]))
+        print(f"{len(grid)} points, a grid: {time_points(pool, grid):.1f} s on two processes")
+        seconds = time_points(pool, lengths())
+        print(f"{POINTS} points, all lengths different: {seconds:.1f} s on two processes")
+    one = median_s(lambda: archsim.report(simulate(lower(*grid[500]))))
+    print(f"one point alone: {one * 1e3:.1f} ms")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory {peak:,.0f} MiB")
 

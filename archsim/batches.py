@@ -1,0 +1,245 @@
+"""Many design points at once: what points have in common is worked out once.
+
+Points of one *family* differ in nothing but the speed of the outer memory and the clock: they have
+one Program, one walk through its tiles, and the same actions and energy; only times differ. Points
+are evaluated family by family, whatever their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim import engine
+from archsim.arch import Architecture, load_architecture
+from archsim.chain import Chain
+from archsim.errors import ArchError
+from archsim.lowering import lower_placed
+from archsim.mapping import Mapping as TileMapping
+from archsim.mapping import load_mapping
+from archsim.placement import Placed, place
+from archsim.ports import ports_asked
+from archsim.program import Program
+from archsim.reporting import ESTIMATES, Report, Steady, make_report, report, steady_of
+from archsim.simulation import simulate_tiles
+from archsim.timeline import ChainTimeline, Timeline
+from einsum_cascade.cascade import Cascade, Workload
+from einsum_cascade.catalog import load, workload_document, workload_from_document
+from einsum_cascade.errors import SourceError, Problem, Source, legal_words
+
+LEVELS = (*ESTIMATES, "tile")
+
+
+class Point(NamedTuple):
+    """A design point; each but a workload's sizes may be a shipped name or a path."""
+
+    cascade: Cascade | str
+    workload: Workload | str
+    architecture: Architecture | str
+    mapping: TileMapping | str
+
+
+@dataclass
+class _Family:
+    """What points of a family have in common, once the first of them has been run."""
+
+    # A Program, or those of several phases; at levels that don't simulate, where Einsums run.
+    lowered: Program | Chain | None = None
+    placed: Placed | None = None
+    known: tuple[dict[int, engine.Prepared], ...] = ()
+    steady: Steady | None = field(default=None)
+
+
+def evaluate_many(
+    points: Iterable[Point | tuple[Any, ...]],
+    level: str = "bound",
+    *,
+    accounting: str = "consistent",
+) -> dict[str, NDArray[Any]]:
+    """Evaluate design points: arrays of what `run` reports, one element for each point.
+
+    Args:
+        points: (cascade, workload, architecture, mapping) of each, as `run` takes them.
+        level: "bound", "published" or "tile".
+        accounting: as in `run`.
+
+    Returns:
+        Every number of a report by its path, such as `cycles`, `latency_s`, `energy_pj.total` or
+        `utilization.array_2d`; whole numbers where all points have one, else NaN where a point has
+        none. `error` is why a point can't be run, or "".
+
+    Raises:
+        ArchError: an unknown level.
+    """
+    listed = [Point(*point) for point in points]
+    found: list[Report | Exception | None] = [None] * len(listed)
+    for number, result in evaluate_each(listed, level, accounting=accounting):
+        found[number] = result
+    rows = [dict(_numbers(r.as_dict())) if isinstance(r, Report) else {} for r in found]
+    columns: dict[str, NDArray[Any]] = {
+        name: _column([row.get(name) for row in rows])
+        for name in dict.fromkeys(name for row in rows for name in row)
+    }
+    columns["error"] = np.array([str(r) if isinstance(r, Exception) else "" for r in found], object)
+    return columns
+
+
+def evaluate_each(
+    points: Sequence[Point], level: str = "bound", *, accounting: str = "consistent"
+) -> Iterator[tuple[int, Report | SourceError]]:
+    """Evaluate design points family by family: the number of each, and its report or error.
+
+    Raises:
+        ArchError: an unknown level.
+    """
+    if level not in LEVELS:
+        hint = legal_words(level, LEVELS, "levels of many points")
+        raise ArchError(Problem(Source("level"), f"unknown level '{level}'", hint=hint))
+    resolve = _Resolver()
+    families: dict[Any, list[tuple[int, Point]]] = {}
+    for number, point in enumerate(points):
+        try:
+            whole = resolve(point)
+        except SourceError as error:
+            yield number, error
+            continue
+        families.setdefault(resolve.key(whole), []).append((number, whole))
+    for members in families.values():
+        family = _Family()
+        for number, point in members:
+            try:
+                yield number, _evaluate(family, point, level, accounting)
+            except SourceError as error:
+                yield number, error
+
+
+class _Resolver:
+    """Names to what they name, each loaded once; and what points of a family share."""
+
+    def __init__(self) -> None:
+        self.cascade = cache(load)
+        self.architecture = cache(load_architecture)
+        self.mapping = cache(load_mapping)
+        self.workload = cache(lambda name: workload_from_document(workload_document(name), {}))
+        # Objects are told apart by identity, which is cheap; equal ones get one number.
+        self.numbers: dict[int, tuple[Any, int]] = {}
+        self.equal: dict[Any, int] = {}
+
+    def __call__(self, point: Point) -> Point:
+        """A point with objects for names."""
+        cascade, workload, architecture, mapping = point
+        return Point(
+            self.cascade(cascade) if isinstance(cascade, str) else cascade,
+            self.workload(workload) if isinstance(workload, str) else workload,
+            self.architecture(architecture) if isinstance(architecture, str) else architecture,
+            self.mapping(mapping) if isinstance(mapping, str) else mapping,
+        )
+
+    def key(self, point: Point) -> tuple[Any, ...]:
+        """What points of a family have in common."""
+        cascade, workload, architecture, mapping = point
+        assert isinstance(architecture, Architecture)
+        return (
+            self.number(cascade),
+            workload,
+            self.number(architecture, without_speed),
+            self.number(mapping),
+        )
+
+    def number(self, thing: Any, essence: Any = lambda thing: thing) -> int:
+        """A number that equal things share; each object is hashed once."""
+        if id(thing) not in self.numbers:
+            number = self.equal.setdefault(essence(thing), len(self.equal))
+            self.numbers[id(thing)] = thing, number
+        return self.numbers[id(thing)][1]
+
+
+def without_speed(architecture: Architecture) -> Architecture:
+    """An architecture with a memory and a clock of no particular speed."""
+    memories = tuple(
+        memory if memory.parent else replace(memory, bandwidth_bytes_per_s=1, latency_ns=0)
+        for memory in architecture.memories
+    )
+    return replace(architecture, memories=memories, clock_hz=1)
+
+
+def _evaluate(family: _Family, point: Point, level: str, accounting: str) -> Report:
+    cascade, workload, architecture, mapping = point
+    assert isinstance(cascade, Cascade)
+    assert isinstance(workload, Workload)
+    assert isinstance(architecture, Architecture)
+    assert isinstance(mapping, TileMapping)
+    if family.placed is None:
+        double = level != "published"
+        family.placed = place(cascade, workload, architecture, mapping, double_buffer=double)
+    placed = _placed_on(family.placed, architecture)
+    if level in ESTIMATES:
+        return make_report(placed, level, accounting)
+    if family.lowered is None:
+        family.lowered = lower_placed(family.placed)
+        count = len(family.lowered.programs) if isinstance(family.lowered, Chain) else 1
+        family.known = tuple({} for _ in range(count))
+    timeline = _simulate(family.lowered, placed, family.known)
+    if family.steady is None:
+        phases = timeline.phases if isinstance(timeline, ChainTimeline) else (timeline,)
+        for phase in phases:
+            ports_asked(phase)
+        family.steady = steady_of(timeline, accounting)
+    return report(timeline, level, accounting, family.steady)
+
+
+def _placed_on(placed: Placed, architecture: Architecture) -> Placed:
+    """The same, on an architecture of the family."""
+    if placed.architecture is architecture:
+        return placed
+    whole = placed.whole and replace(placed.whole, architecture=architecture)
+    stages = tuple(_placed_on(stage, architecture) for stage in placed.stages)
+    return replace(placed, architecture=architecture, stages=stages, whole=whole)
+
+
+def _simulate(
+    lowered: Program | Chain, placed: Placed, known: tuple[dict[int, engine.Prepared], ...]
+) -> Timeline | ChainTimeline:
+    """Simulate what was lowered for another architecture of the family."""
+    if isinstance(lowered, Program):
+        return _run(replace(lowered, placed=placed), known[0])
+    programs = tuple(
+        replace(program, placed=_placed_on(program.placed, placed.architecture))
+        for program in lowered.programs
+    )
+    chain = replace(lowered, placed=placed, programs=programs)
+    return ChainTimeline(chain, tuple(map(_run, programs, known)))
+
+
+def _run(program: Program, known: dict[int, engine.Prepared]) -> Timeline:
+    """Run in the fast engine whatever it can run: nobody asks for the facts of a short run."""
+    from archsim.tile_tables import NotCountableError
+
+    try:
+        return engine.run_program(program, known)
+    except (NotCountableError, engine.FailedError):
+        return simulate_tiles(program)
+
+
+def _numbers(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
+    """Numbers of a report by their path."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{path}{name}.")
+        elif isinstance(value, int | float):
+            yield path + name, value
+
+
+def _column(values: Sequence[float | None]) -> NDArray[Any]:
+    """An array of numbers; whole ones stay whole where none is missing and all fit 64 bit."""
+    if all(isinstance(value, int) and abs(value) < 1 << 63 for value in values):
+        return np.array(values, np.int64)
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+__all__ = ["Point", "evaluate_each", "evaluate_many", "without_speed"]
