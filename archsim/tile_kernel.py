@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-SAME, BACK, LATEST = range(3)
+SAME, BACK, LATEST, NOWHERE = range(4)
 FIRST, LAST = 1, 2
 # Ages of acts that are not there, and of those too long ago to matter.
 NONE, FAR = -(1 << 40), 1 << 40
@@ -143,7 +143,7 @@ def enter(shape: Shape, state: State, at: Ints, entry: Ints) -> bool:
         reader, maker, kind, loop, steps, first, _ = shape.pointers[p]
         row = first
         stamp = 0
-        if kind != SAME:
+        if kind == BACK or kind == LATEST:
             for n in range(at.shape[0]):
                 row += shape.multipliers[p, n] * at[n]
         found = NONE
@@ -154,7 +154,7 @@ def enter(shape: Shape, state: State, at: Ints, entry: Ints) -> bool:
                 lines[row, 0], lines[row, 1], lines[row, 2] = tile, 1, acts[maker] - 1
             if lines[row, 1]:
                 found = lines[row, 2]
-        elif shape.counts[loop] > 1:
+        elif kind == BACK:
             for n in range(loop):
                 stamp = stamp * shape.counts[n] + at[n]
             if lines[row, 0] != stamp:
@@ -256,7 +256,7 @@ def relative(shape: Shape, state: State) -> Ints:
     n = 0
     for p in range(shape.pointers.shape[0]):
         _, maker, kind, _, _, first, count = shape.pointers[p]
-        if kind == SAME:
+        if kind in (SAME, NOWHERE):
             continue
         for row in range(first, first + count):
             out[n] = lines[row, 1]

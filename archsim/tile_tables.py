@@ -18,8 +18,8 @@ from archsim.program import Move, Operand, Program, Task
 
 Ints = NDArray[np.int64]
 
-# How a pointer finds the act it means.
-SAME, BACK, LATEST = range(3)
+# How a pointer finds the act it means; NOWHERE means none, in any tile.
+SAME, BACK, LATEST, NOWHERE = range(4)
 # A loop of which only the first or the last tile is acted on.
 FIRST, LAST = 1, 2
 
@@ -169,7 +169,7 @@ def _pointer(
     back = {loop: steps for loop, steps in operand.back if loop not in dict(source.when)}
     if any(loop not in loops for loop in back):
         # A loop of one tile has none before it.
-        return Pointer(*at, BACK, 0, max(back.values()), ())
+        return Pointer(*at, NOWHERE)
     own = whens[reader.name]
     if not back and all(own.get(loop) == which for loop, which in made.items()):
         return Pointer(*at)

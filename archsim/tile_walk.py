@@ -211,7 +211,7 @@ def _shape(tables: Tables, near: int) -> kernel.Shape:
         pointers[p] = (
             pointer.reader, pointer.maker, pointer.kind, pointer.loop, pointer.steps, rows, lines,
         )  # fmt: skip
-        rows += lines if pointer.kind != kernel.SAME else 0
+        rows += lines if pointer.kind in (kernel.BACK, kernel.LATEST) else 0
     lag = tables.lag
     reuses = np.zeros((len(tables.reuses), 6), np.int64)
     first = 0
@@ -232,7 +232,7 @@ def _shape(tables: Tables, near: int) -> kernel.Shape:
 
 
 def _state(tables: Tables, shape: kernel.Shape) -> kernel.State:
-    rows = sum(int(p[6]) for p in shape.pointers if p[2] != kernel.SAME)
+    rows = sum(int(p[6]) for p in shape.pointers if p[2] in (kernel.BACK, kernel.LATEST))
     steps = max((p.steps for p in tables.pointers), default=1)
     versions = int(shape.reuses[:, 4].sum()) if len(shape.reuses) else 0
     width = len(tables.actors) + len(tables.pointers) + len(tables.reuses)

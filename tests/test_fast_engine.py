@@ -17,6 +17,7 @@ import einsum_cascade as ec
 from archsim import engine
 from archsim.arch import Architecture
 from archsim.errors import ArchError
+from archsim.issue import Body, read_entry
 from archsim.lower_bound import lower_bound
 from archsim.lowering import lower
 from archsim.program import Program
@@ -189,6 +190,29 @@ def test_a_million_tokens_are_counted_to_the_cycle():
     assert dict(timeline.occupancy)["SLNV@landing"] == 70
     twice = run(B=64, H=12, E=64, F=64, M=1 << 20, P=1 << 20)[0]
     assert twice == timeline
+
+
+def test_nothing_comes_before_the_only_tile_of_a_line():
+    """Two heads of one key tile: the second one's SPD reads the start value, not the RD before it.
+
+    SPD runs an epoch ahead of RD, so waiting for the first head's RD would be a deadlock. Lanes:
+    LM of slot 5 is 4 rows down in 9, RM; PRM 10 to 16, SPD 17; and as many slots for the next tile,
+    whose LM of slot 10 has long come.
+    """
+    array, lanes = ("QK lag 0", "LM lag 0", "SLN lag 1", "SLD lag 1", "SLNV lag 1"), (
+        "RM lag 0", "PRM lag 0", "SPD lag 0", "RD lag 1", "SPNV lag 1", "RNV lag 1", "AV lag 1",
+    )  # fmt: skip
+    order = tuple(
+        Body(unit, tuple(read_entry(text) for text in texts))
+        for unit, texts in (("array_2d", array), ("array_1d", lanes))
+    )
+    sizes = ec.workload(E=4, F=4, M=4, P=4, H=2)
+    program = lower(CASCADE, sizes, "fusemax-4x4", replace(SERIAL, order=order)).compute_only()
+    expected = timeline_of(execute(program))
+    assert [expected.slots("RM", 0), expected.slots("SPD", 0)] == [(9,), (17,)]
+    assert [expected.slots("RM", 1), expected.slots("SPD", 1)] == [(18,), (26,)]
+    assert expected.slots("RD", 0) == (27,)
+    same(engine.run_program(program), expected)
 
 
 def test_heads_add_the_same_every_time():
