@@ -22,10 +22,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import reduce
 
+from archsim.errors import ArchError
 from archsim.max_plus import Matrix, eigenvalue, identity, power, product
 from archsim.program import Program
 from archsim.tile_matrices import Cut, Rules, rules_of, tile_matrix
 from archsim.tile_walk import FLUSH, class_counts
+from einsum_cascade.errors import Problem, Source
 
 # From a cut, through a tile of a class or a node of the tree, to another one.
 Step = Callable[[int, Cut], tuple[Cut, Matrix]]
@@ -64,15 +66,18 @@ def solve(program: Program) -> Solution:
 
 
 def period(program: Program) -> Fraction:
-    """Cycles for a tile in the long run, if all were of the class that most tiles are of.
+    """Cycles for a tile in the innermost loop, if its longest run of alike tiles had no end.
 
     Raises:
-        ArchError: as `solve`.
+        ArchError: as `solve`, or no tile is followed by one like it.
     """
     rules = rules_of(program)
     powers = _Powers(rules)
-    counts = class_counts(rules.stream)
-    number = counts.index(max(counts))
+    runs = (run for kind, items in rules.stream.nodes if kind == "runs" for run in items)
+    number, times = max(runs, key=lambda run: run[1])
+    if times == 1:
+        what = "no tile is followed by one like it, so there is no steady state"
+        raise ArchError(Problem(Source(program.name), what, hint="take longer ranks"))
     # The run itself makes whatever those tiles look back to.
     cut, _ = powers.node(rules.stream.root, rules.start)
     cut, _ = powers.tile(FLUSH, cut)

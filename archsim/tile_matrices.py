@@ -309,12 +309,12 @@ class _Stretch:
                 continue  # It reads the old value of a register while it writes the new one.
             if act * rules.slots[wait.maker] + wait.slot >= self.issued[wait.maker]:
                 return False
-            if (wait.maker, act, wait.slot) in self.at:
-                row, _ = self.at[wait.maker, act, wait.slot]
-                at = np.maximum(at, row + wait.delay)
-            else:
-                # So old that the order of the unit says as much.
-                assert rules.unit_of[wait.maker] == unit, (wait, act)
+            is_near = rules.unit_of[wait.maker] == unit
+            row, number = self.at.get((wait.maker, act, wait.slot), (None, NEVER))
+            if is_near and self.count[unit] + 1 - number >= wait.delay:
+                continue  # So old, kept or not, that the order of the unit says as much.
+            assert row is not None, (wait, act)
+            at = np.maximum(at, row + wait.delay)
         self.count[unit] += 1
         self.issued[task] += 1
         self.clocks[unit] = at
