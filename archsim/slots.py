@@ -381,7 +381,8 @@ def _deadlock(run: Run, heads: dict[str, MicroOp]) -> Problem:
     memory = run.program.architecture.outer.name
     moves = {move.name for move in run.program.moves}
     chain: list[tuple[str, str, tuple[str, int], str]] = []
-    unit = next(iter(heads))
+    # Where the pipeline has to run empty, whoever is ahead only waits for the others to be done.
+    unit = min(heads, key=lambda unit: heads[unit].run)
     while unit not in [where for where, _, _, _ in chain]:
         if unit == memory:
             stuck = run.channel.waiting(run.at)

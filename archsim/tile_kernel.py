@@ -143,7 +143,7 @@ def enter(shape: Shape, state: State, at: Ints, entry: Ints) -> bool:
         reader, maker, kind, loop, steps, first, _ = shape.pointers[p]
         row = first
         stamp = 0
-        if kind == BACK or kind == LATEST:
+        if kind in (BACK, LATEST):
             for n in range(at.shape[0]):
                 row += shape.multipliers[p, n] * at[n]
         found = NONE

@@ -131,6 +131,9 @@ def _loops(program: Program) -> tuple[tuple[str, ...], tuple[int, ...]]:
     back = {loop for task in program.tasks for operand in _read(task) for loop, _ in operand.back}
     if both and not {"b", "h"} & back.union(*told):
         found["h"] *= found.pop("b")
+    if program.drain == "head" and found.keys() <= {"b", "h"}:
+        # A head of one tile is a row of its own: the pipeline runs empty behind it.
+        found[""] = 1
     return tuple(found), tuple(found.values())
 
 

@@ -21,6 +21,8 @@ CASCADES = [
 ]
 SMALL = archsim.load_architecture("fusemax-4x4")
 SERIAL = archsim.load_mapping("fusemax-serial")
+FILTERED = [ec.load(name) for name in ("causal-1pass", "window-1pass")]
+ORDERS = [archsim.load_mapping(name) for name in ("fusemax", "fusemax-ahead", "fusemax-serial")]
 # What each task needs of the same tile, and what runs where.
 NEEDS = {
     "QK": (),
@@ -178,6 +180,31 @@ def programs(draw, longest: int = 4, *, in_hardware: bool = False) -> Case:
         SERIAL, order=bodies(draw), drain=draw(st.sampled_from(["never", "never", "head"]))
     )
     cascade = draw(st.sampled_from([CASCADE, *CASCADES]))
+    return Case(lower(cascade, ec.workload(**sizes), architecture, mapping))
+
+
+@st.composite
+def long_programs(draw, keys: int = 70, queries: int = 30) -> Case:
+    """Programs long enough to repeat: shipped and random orders, heads, slow memories."""
+    architecture = machine(draw)
+    shipped = draw(st.booleans())
+    order = draw(st.sampled_from(ORDERS)).order if shipped else bodies(draw)
+    sizes = {
+        "E": draw(st.integers(1, 3)),
+        "F": draw(st.integers(1, 3)),
+        "M": draw(st.integers(1, keys)),
+        "P": draw(st.integers(1, queries)),
+        "H": draw(st.integers(1, 4)),
+        "B": draw(st.integers(1, 2)),
+        "P1": draw(st.integers(1, 4)),
+    }
+    mapping = replace(SERIAL, order=order, drain=draw(st.sampled_from(["never", "never", "head"])))
+    if draw(st.booleans()):
+        # Queries outside: a row of tiles is what one query tile sees.
+        mapping = replace(mapping, loops=("p2", "p1", "m1"))
+    cascade = draw(st.sampled_from([CASCADE, CASCADE, *FILTERED]))
+    if cascade.name == "window-1pass":
+        sizes["W"] = draw(st.integers(1, keys))
     return Case(lower(cascade, ec.workload(**sizes), architecture, mapping))
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_programs import CASCADE, Case, bodies, machine
+from random_programs import CASCADE, SERIAL, long_programs
 
 import archsim
 import einsum_cascade as ec
@@ -25,35 +25,6 @@ from archsim.slots import execute, timeline_of
 from archsim.tile_tables import tables_of
 from archsim.tile_walk import FLUSH, class_counts, walk
 from archsim.timeline import Timeline
-
-SERIAL = archsim.load_mapping("fusemax-serial")
-FILTERED = [ec.load(name) for name in ("causal-1pass", "window-1pass")]
-ORDERS = [archsim.load_mapping(name) for name in ("fusemax", "fusemax-ahead", "fusemax-serial")]
-
-
-@st.composite
-def long_programs(draw, keys: int = 70, queries: int = 30) -> Case:
-    """Programs long enough to repeat: shipped and random orders, heads, slow memories."""
-    architecture = machine(draw)
-    shipped = draw(st.booleans())
-    order = draw(st.sampled_from(ORDERS)).order if shipped else bodies(draw)
-    sizes = {
-        "E": draw(st.integers(1, 3)),
-        "F": draw(st.integers(1, 3)),
-        "M": draw(st.integers(1, keys)),
-        "P": draw(st.integers(1, queries)),
-        "H": draw(st.integers(1, 4)),
-        "B": draw(st.integers(1, 2)),
-        "P1": draw(st.integers(1, 4)),
-    }
-    mapping = replace(SERIAL, order=order, drain=draw(st.sampled_from(["never", "never", "head"])))
-    if draw(st.booleans()):
-        # Queries outside: a row of tiles is what one query tile sees.
-        mapping = replace(mapping, loops=("p2", "p1", "m1"))
-    cascade = draw(st.sampled_from([CASCADE, CASCADE, *FILTERED]))
-    if cascade.name == "window-1pass":
-        sizes["W"] = draw(st.integers(1, keys))
-    return Case(lower(cascade, ec.workload(**sizes), architecture, mapping))
 
 
 def same(found: Timeline, expected: Timeline) -> None:
@@ -213,6 +184,27 @@ def test_nothing_comes_before_the_only_tile_of_a_line():
     assert [expected.slots("RM", 1), expected.slots("SPD", 1)] == [(18,), (26,)]
     assert expected.slots("RD", 0) == (27,)
     same(engine.run_program(program), expected)
+
+
+def test_the_pipeline_runs_empty_behind_a_head_of_one_tile():
+    """E = F = 1 on unit PEs: QK 1, LM 2, RM 3, SLN 4 and 5 and so on to AV in 10; then the next."""
+    order = archsim.load_mapping("fusemax").order
+    arrays = tuple(
+        replace(
+            array,
+            axes=(("rows", 1), ("cols", 1)) if "rows" in dict(array.axes) else (("lanes", 1),),
+            operators=tuple(replace(r, slots=1, latency_cycles=1) for r in array.operators),
+        )
+        for array in archsim.load_architecture("fusemax-4x4").arrays
+    )
+    chip = replace(archsim.load_architecture("fusemax-4x4"), arrays=arrays)
+    chip = replace(chip, latency=replace(chip.latency, return_registers=0))
+    mapping = replace(SERIAL, order=order, drain="head")
+    for heads in (1, 2, 3):
+        sizes = ec.workload(E=1, F=1, M=1, P=1, B=heads)
+        program = lower(CASCADE, sizes, chip, mapping).compute_only()
+        assert timeline_of(execute(program)).cycles == 10 * heads
+        assert engine.run_program(program).cycles == 10 * heads
 
 
 def test_heads_add_the_same_every_time():

@@ -356,6 +356,20 @@ def test_deadlock_names_the_chain():
     ) in str(caught.value)
 
 
+def test_deadlock_names_the_chain_where_a_unit_waits_for_the_pipeline_to_run_empty():
+    """The array has done its part of the first head and waits for the lanes, which hang."""
+    order = ordered(
+        array_2d=["QK", "LM", "SLN", "SLD", "SLNV"],
+        array_1d=["RM", "PRM", "SPD", "RD", "RNV", "SPNV", "AV"],
+    )
+    mapping = replace(archsim.load_mapping("fusemax-serial"), order=order, drain="head")
+    sizes = ec.workload(**{**TINY, "M": 4, "H": 2})
+    found = lower(CASCADE, sizes, archsim.load_architecture("fusemax-4x4"), mapping)
+    with pytest.raises(ArchError) as caught:
+        simulate(found.compute_only())
+    assert "deadlock: array_1d: RNV of tile 0 waits for SPNV of tile 0" in str(caught.value)
+
+
 def test_overflow_names_the_words_and_the_room():
     found = program("fusemax", "fusemax", M=1024, P=1024, E=64, F=64)
     with pytest.raises(ArchError) as caught:
