@@ -30,7 +30,7 @@ from archsim.simulation import simulate_tiles
 from archsim.timeline import ChainTimeline, Timeline
 from einsum_cascade.cascade import Cascade, Workload
 from einsum_cascade.catalog import load, workload_document, workload_from_document
-from einsum_cascade.errors import SourceError, Problem, Source, legal_words
+from einsum_cascade.errors import Problem, Source, SourceError, legal_words
 
 LEVELS = (*ESTIMATES, "tile")
 
