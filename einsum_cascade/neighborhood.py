@@ -11,17 +11,20 @@ whose own masks the tests compare with.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from einsum_cascade.neighborhood_lines import Ints, Line, intervals
+from einsum_cascade.neighborhood_tiles import Tiles, count_tiles
+
 # Pairs of tokens up to which a mask is written out: 1 GiB of bytes.
 MASK_PAIRS = 1 << 30
+MOST_DIMENSIONS = 3
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class Neighborhood:
 
     Raises:
         ValueError: with every reason why there are no such windows.
+
+    Example:
+        >>> Neighborhood(shape=12, window=4, stride=4).first_last(0)[3:5]
+        [[0, 3], [4, 7]]
     """
 
     shape: tuple[int, ...]
@@ -48,12 +55,14 @@ class Neighborhood:
     def __post_init__(self) -> None:
         """Fill in what is left out, and check."""
         shape = _whole("shape", self.shape)
-        count = len(shape)
-        given: dict[str, Any] = {"shape": shape, "window": _whole("window", self.window)}
-        given["stride"] = _whole("stride", self.stride) or (1,) * count
-        given["dilation"] = _whole("dilation", self.dilation) or (1,) * count
-        causal = (self.causal,) if isinstance(self.causal, bool) else tuple(self.causal)
-        given["causal"] = tuple(bool(c) for c in causal) or (False,) * count
+        ones = (1,) * len(shape)
+        given: dict[str, tuple[int, ...]] = {
+            "shape": shape,
+            "window": _whole("window", self.window),
+            "stride": _whole("stride", self.stride) or ones,
+            "dilation": _whole("dilation", self.dilation) or ones,
+            "causal": _truths("causal", self.causal) or (False,) * len(shape),
+        }
         for name, value in given.items():
             object.__setattr__(self, name, value)
         problems = list(_problems(given))
@@ -70,39 +79,34 @@ class Neighborhood:
         """Number of dimensions."""
         return len(self.shape)
 
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Each dimension by itself."""
+        fields = (self.shape, self.window, self.stride, self.dilation, self.causal)
+        return tuple(Line(*one) for one in zip(*fields, strict=True))
+
     def groups(self, dim: int) -> tuple[int, ...]:
         """Tokens of each dilation group along a dimension."""
-        size, step = self.shape[dim], self.dilation[dim]
-        return tuple(-(-(size - g) // step) for g in range(step))
+        return self.lines[dim].groups()
 
     def intervals(self, dim: int, group: int = 0) -> tuple[Ints, Ints]:
         """First key, and the one after the last, of every query of a dilation group.
 
         Both count inside the group: token x is at x div dilation.
         """
-        length = self.groups(dim)[group]
-        return intervals(length, self.window[dim], self.stride[dim], self.causal[dim])
+        return self.lines[dim].intervals(group)
 
     def first_last(self, dim: int) -> list[list[int]]:
         """First and last key coordinate of every query coordinate; steps of `dilation` between."""
-        step = self.dilation[dim]
-        found = [[0, 0] for _ in range(self.shape[dim])]
-        for group in range(step):
-            starts, ends = self.intervals(dim, group)
-            for u, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-                found[u * step + group] = [start * step + group, (end - 1) * step + group]
-        return found
+        return self.lines[dim].first_last()
 
     def visible(self, dim: int) -> NDArray[np.bool_]:
         """Which key coordinates (columns) each query coordinate (row) sees along a dimension."""
-        size, step = self.shape[dim], self.dilation[dim]
-        found = np.zeros((size, size), np.bool_)
-        for group in range(step):
-            starts, ends = self.intervals(dim, group)
-            keys = np.arange(len(starts))
-            inside = (keys >= starts[:, None]) & (keys < ends[:, None])
-            found[group::step, group::step] = inside
-        return found
+        return self.lines[dim].visible()
+
+    def keys_seen(self, dim: int) -> tuple[int, int, int]:
+        """Keys along a dimension: of all queries, of the query that sees least, and that sees most."""
+        return self.lines[dim].keys_seen()
 
     def mask(self) -> NDArray[np.bool_]:
         """The mask [queries, keys] of row-major tokens.
@@ -115,24 +119,15 @@ class Neighborhood:
                 f"a mask of {self.tokens} x {self.tokens} tokens is too large to write out: "
                 "use first_last, visible_pairs or tiles"
             )
-        found = np.ones((1, 1), np.bool_)
-        for dim in range(self.dimensions):
-            found = np.kron(found, self.visible(dim))
+        found: NDArray[np.bool_] = np.ones((1, 1), np.bool_)
+        for line in self.lines:
+            found = np.kron(found, line.visible())
         return found
-
-    def keys_seen(self, dim: int) -> tuple[int, int, int]:
-        """Keys along a dimension: of all queries together, of the query that sees least and most."""
-        counts = [ends - starts for starts, ends in map(self._of(dim), range(self.dilation[dim]))]
-        every = np.concatenate(counts)
-        return int(every.sum()), int(every.min()), int(every.max())
-
-    def _of(self, dim: int) -> Any:
-        return lambda group: self.intervals(dim, group)
 
     @property
     def visible_pairs(self) -> int:
         """Visible pairs of a query and a key: the ones of the mask."""
-        return prod(self.keys_seen(dim)[0] for dim in range(self.dimensions))
+        return prod(line.keys_seen()[0] for line in self.lines)
 
     @property
     def sparsity(self) -> float:
@@ -146,35 +141,12 @@ class Neighborhood:
 
     def tiles(
         self,
-        q_tile: tuple[int, ...] | int,
-        kv_tile: tuple[int, ...] | int,
+        q_tile: Sequence[int] | int,
+        kv_tile: Sequence[int] | int,
         kv_tiling: str = "static",
-    ) -> Any:
-        """Count tiles; see `neighborhood_tiles.count_tiles`."""
-        from einsum_cascade.neighborhood_tiles import count_tiles
-
-        return count_tiles(self, q_tile, kv_tile, kv_tiling)
-
-
-@lru_cache(maxsize=4096)
-def intervals(length: int, window: int, stride: int, causal: bool) -> tuple[Ints, Ints]:
-    """First key, and the one after the last, of every query of `length` tokens.
-
-    All queries of a stride group follow its leader: the query right of the group's centre, or its
-    last one if causal; in the ragged last group never behind the end.
-    """
-    queries = np.arange(length, dtype=np.int64)
-    group = queries // stride * stride
-    if causal:
-        leader = np.minimum(group + stride - 1, length - 1)
-        starts, ends = np.maximum(leader - window + 1, 0), queries + 1
-    else:
-        leader = np.minimum(group + stride // 2, length - 1)
-        # Even windows have one more key to the left.
-        starts = np.clip(leader - window // 2, 0, length - window)
-        ends = starts + window
-    starts.flags.writeable = ends.flags.writeable = False
-    return starts, ends
+    ) -> Tiles:
+        """Count the key tiles that query tiles visit; see `count_tiles`."""
+        return count_tiles(self.lines, q_tile, kv_tile, kv_tiling)
 
 
 def _whole(name: str, value: Any) -> tuple[int, ...]:
@@ -186,10 +158,19 @@ def _whole(name: str, value: Any) -> tuple[int, ...]:
     return tuple(int(number) for number in listed)
 
 
-def _problems(given: dict[str, tuple[Any, ...]]) -> Any:
+def _truths(name: str, value: Any) -> tuple[bool, ...]:
+    """A tuple of truths, which may be written 0 and 1; one of them is a tuple of one."""
+    listed = (value,) if isinstance(value, bool | int | np.bool_) else tuple(value)
+    for truth in listed:
+        if truth not in (0, 1):
+            raise ValueError(f"{name} holds True and False, not {truth!r}")
+    return tuple(bool(truth) for truth in listed)
+
+
+def _problems(given: dict[str, tuple[int, ...]]) -> Iterator[str]:
     """Everything that is wrong with arguments."""
     count = len(given["shape"])
-    if not 1 <= count <= 3:
+    if not 1 <= count <= MOST_DIMENSIONS:
         yield f"shape {given['shape']} has {count} dimensions; 1, 2 or 3 are possible"
         return
     wrong = [(name, value) for name, value in given.items() if len(value) != count]

@@ -13,26 +13,27 @@ never released: rebuilt from its definitions, and compared with NATTEN's masks p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from einsum_cascade.errors import legal_words
-from einsum_cascade.neighborhood import Neighborhood, intervals
+from einsum_cascade.neighborhood_lines import Ints, Line, intervals
 
 KV_TILINGS = ("static", "dynamic")
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
     """Key tiles that query tiles visit. Sums run over all query tiles of all dilation groups."""
 
-    q_tile: tuple[int, ...]
-    kv_tile: tuple[int, ...]
+    q_tile: Shape
+    kv_tile: Shape
     kv_tiling: str
     # Query tiles that hold a query, and key tiles of one dilation group without a mask.
     q_tiles: int
@@ -44,10 +45,13 @@ class Tiles:
     full_sum: int
     # Of the visited ones, those that need a mask.
     partial_sum: int
-    # Pairs of tokens that are computed, padding included, and those that are visible.
-    issued_pairs: int
     visible_pairs: int
     tokens: int
+
+    @property
+    def issued_pairs(self) -> int:
+        """Pairs of a query and a key that are computed, masked ones and padding included."""
+        return self.visited_sum * prod(self.q_tile) * prod(self.kv_tile)
 
     @property
     def block_sparse(self) -> bool:
@@ -71,152 +75,183 @@ class Tiles:
 
 
 def count_tiles(
-    neighborhood: Neighborhood,
-    q_tile: tuple[int, ...] | int,
-    kv_tile: tuple[int, ...] | int,
+    lines: Sequence[Line],
+    q_tile: Sequence[int] | int,
+    kv_tile: Sequence[int] | int,
     kv_tiling: str = "static",
 ) -> Tiles:
     """Count the key tiles that query tiles visit.
 
     Args:
-        neighborhood: the windows.
+        lines: the dimensions of a neighbourhood.
         q_tile: queries of a tile in each dimension.
         kv_tile: keys of a tile in each dimension.
         kv_tiling: "static" or "dynamic".
 
     Raises:
-        ValueError: tiles that do not fit the layout's dimensions, or an unknown tiling.
+        ValueError: with everything that is wrong with the tiles.
     """
-    q_tile = _shape("q_tile", q_tile, neighborhood)
-    kv_tile = _shape("kv_tile", kv_tile, neighborhood)
-    if kv_tiling not in KV_TILINGS:
-        hint = legal_words(kv_tiling, KV_TILINGS, "tilings of keys")
-        raise ValueError(f"unknown kv_tiling '{kv_tiling}'; {hint}")
-    lines = [
-        _line(
-            neighborhood.shape[dim],
-            neighborhood.window[dim],
-            neighborhood.stride[dim],
-            neighborhood.dilation[dim],
-            neighborhood.causal[dim],
-            q_tile[dim],
-            kv_tile[dim],
-        )
-        for dim in range(neighborhood.dimensions)
+    q_tile, kv_tile = checked_tiles(len(lines), q_tile, kv_tile, kv_tiling)
+    counts = [
+        count_line(line, *shape, kv_tiling)
+        for line, *shape in zip(lines, q_tile, kv_tile, strict=True)
     ]
-    here = [line.static if kv_tiling == "static" else line.dynamic for line in lines]
-    visited = prod(count.visited for count in here)
+    visited = prod(count.visited for count in counts)
     return Tiles(
         q_tile,
         kv_tile,
         kv_tiling,
-        prod(line.q_tiles for line in lines),
-        prod(line.dense for line in lines),
-        visited,
-        prod(count.most for count in here),
-        prod(line.static.full for line in lines),
-        visited - prod(count.full for count in here),
-        visited * prod(q_tile) * prod(kv_tile),
-        neighborhood.visible_pairs,
-        neighborhood.tokens,
+        q_tiles=prod(count.q_tiles for count in counts),
+        kv_tiles_dense=prod(count.dense for count in counts),
+        visited_sum=visited,
+        visited_max=prod(count.most for count in counts),
+        full_sum=prod(count.full_static for count in counts),
+        partial_sum=visited - prod(count.full for count in counts),
+        visible_pairs=prod(count.pairs for count in counts),
+        tokens=prod(line.size for line in lines),
     )
 
 
+def checked_tiles(
+    dimensions: int,
+    q_tile: Sequence[int] | int,
+    kv_tile: Sequence[int] | int,
+    kv_tiling: str = "static",
+) -> tuple[Shape, Shape]:
+    """Return both tiles as tuples; one number is a tile of one dimension.
+
+    Raises:
+        ValueError: with everything that is wrong with the tiles.
+    """
+    shapes = [(t,) if isinstance(t, int | np.integer) else tuple(t) for t in (q_tile, kv_tile)]
+    problems = [
+        f"{name} {shape} is no tile of {dimensions} dimension{'s' if dimensions > 1 else ''}: "
+        f"{dimensions} whole number{'s' if dimensions > 1 else ''}, at least 1, make one"
+        for name, shape in zip(("q_tile", "kv_tile"), shapes, strict=True)
+        if len(shape) != dimensions
+        or not all(isinstance(n, int | np.integer) and n >= 1 for n in shape)
+    ]
+    if kv_tiling not in KV_TILINGS:
+        hint = legal_words(kv_tiling, KV_TILINGS, "tilings of keys")
+        problems.append(f"unknown kv_tiling '{kv_tiling}'; {hint}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    q_shape, kv_shape = (tuple(int(n) for n in shape) for shape in shapes)
+    return q_shape, kv_shape
+
+
 @dataclass(frozen=True, slots=True)
-class _Count:
-    """Key tiles of all query tiles along a dimension, of the one with most, and full ones."""
-
-    visited: int
-    most: int
-    full: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """One dimension: query tiles, key tiles without a mask, and what is visited."""
+class LineCount:
+    """Tiles along one dimension, over all dilation groups; `Tiles` has products of these."""
 
     q_tiles: int
     dense: int
-    static: _Count
-    dynamic: _Count
+    visited: int
+    most: int
+    # Full tiles of the tiling at hand, and of the static one.
+    full: int
+    full_static: int
+    pairs: int
 
 
 @lru_cache(maxsize=65536)
-def _line(
-    size: int, window: int, stride: int, dilation: int, causal: bool, q_tile: int, kv_tile: int
-) -> _Line:
+def count_line(line: Line, q_tile: int, kv_tile: int, kv_tiling: str) -> LineCount:
     """Count along one dimension, over all dilation groups."""
-    q_tiles = 0
-    sums = np.zeros((2, 3), np.int64)
+    groups = line.groups()
+    q_tiles = visited = most = full = full_static = pairs = 0
     # Groups have one of two lengths.
-    lengths = [-(-(size - group) // dilation) for group in range(dilation)]
-    for length in dict.fromkeys(lengths):
-        first, last = tile_ends(length, q_tile)
-        q_tiles += lengths.count(length) * len(first)
-        starts, ends = intervals(length, window, stride, causal)
-        low, high = starts[first], ends[last]
-        # What every query of the tile sees: starts and ends grow with the query.
-        inner_low, inner_high = starts[last], ends[first]
-        for row, origin in enumerate((0, low)):
-            begin = (low - origin) // kv_tile
-            end = -(-(high - origin) // kv_tile)
-            begin_full = -(-(inner_low - origin) // kv_tile)
-            # The last tile of the layout, or of the box, is full without the keys it lacks.
-            whole = length - origin if row == 0 else high - origin
-            end_full = np.where(
-                inner_high - origin >= whole, -(-whole // kv_tile), (inner_high - origin) // kv_tile
-            )
-            visited, full = end - begin, np.maximum(0, end_full - begin_full)
-            sums[row, 0] += lengths.count(length) * int(visited.sum())
-            sums[row, 1] = max(sums[row, 1], int(visited.max()))
-            sums[row, 2] += lengths.count(length) * int(full.sum())
-    dense = -(-lengths[0] // kv_tile)
-    static, dynamic = (_Count(*(int(number) for number in row)) for row in sums)
-    return _Line(q_tiles, dense, static, dynamic)
+    for length in dict.fromkeys(groups):
+        times = groups.count(length)
+        one = boxes(length, line, q_tile, kv_tile, kv_tiling)
+        count = (one.end - one.begin) // kv_tile
+        q_tiles += times * len(count)
+        visited += times * int(count.sum())
+        most = max(most, int(count.max()))
+        full += times * one.full
+        if kv_tiling != "static":
+            one = boxes(length, line, q_tile, kv_tile, "static")
+        full_static += times * one.full
+        starts, ends = intervals(length, line.window, line.stride, line.causal)
+        pairs += times * int((ends - starts).sum())
+    return LineCount(q_tiles, -(-groups[0] // kv_tile), visited, most, full, full_static, pairs)
 
 
-def tile_ends(length: int, tile: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """Keys that each query tile of a dilation group visits along a dimension, in whole tiles."""
+
+    begin: Ints
+    end: Ints
+    # Tiles of all query tiles that need no mask.
+    full: int
+
+
+def boxes(length: int, line: Line, q_tile: int, kv_tile: int, kv_tiling: str) -> Boxes:
+    """The keys of every query tile of a group of `length` tokens; they grow with the tile."""
+    starts, ends = intervals(length, line.window, line.stride, line.causal)
+    first, last = tile_ends(length, q_tile)
+    low, high = starts[first], ends[last]
+    origin = low if kv_tiling == "dynamic" else np.zeros_like(low)
+    begin = origin + (low - origin) // kv_tile * kv_tile
+    end = origin - (origin - high) // kv_tile * kv_tile
+    # What every query of the tile sees, since starts and ends grow with the query. The last tile of
+    # the layout, or of a dynamic box, is full without the keys it lacks.
+    inner_begin = origin - (origin - starts[last]) // kv_tile * kv_tile
+    inner_end = origin + (ends[first] - origin) // kv_tile * kv_tile
+    real_end = np.minimum(end, high if kv_tiling == "dynamic" else length)
+    inner_end = np.where(ends[first] >= real_end, end, inner_end)
+    full = np.maximum(0, inner_end - inner_begin) // kv_tile
+    return Boxes(begin, end, int(full.sum()))
+
+
+def tile_ends(length: int, tile: int) -> tuple[Ints, Ints]:
     """First and last token of every tile of a line; the last one may be ragged."""
     first = np.arange(0, length, tile, dtype=np.int64)
     return first, np.minimum(first + tile, length) - 1
 
 
-def count_flat_tiles(neighborhood: Neighborhood, q_tile: int, kv_tile: int) -> Tiles:
+def count_flat_tiles(lines: Sequence[Line], q_tile: int, kv_tile: int) -> Tiles:
     """Count tiles of tokens in row-major order: what a kernel for sequences would visit.
 
     A query tile visits each key tile with a visible pair; tiles are full as in `Tiles`. Takes
     O(query tiles x tokens).
     """
-    neighborhood = Neighborhood(**{f: getattr(neighborhood, f) for f in _FIELDS})
-    tokens = neighborhood.tokens
-    lines = [neighborhood.visible(dim) for dim in range(neighborhood.dimensions)]
+    checked_tiles(1, q_tile, kv_tile)
+    shape = tuple(line.size for line in lines)
+    tokens = prod(shape)
+    visible = [line.visible() for line in lines]
     kv_starts = np.arange(0, tokens, kv_tile)
     visited_sum = visited_max = full_sum = 0
     for first in range(0, tokens, q_tile):
         seen = np.zeros(tokens, np.bool_)
         common = np.ones(tokens, np.bool_)
-        for outer, queries in _rows(neighborhood.shape, first, min(first + q_tile, tokens)):
-            rows = np.ones(1, np.bool_)
-            for line, coordinate in zip(lines, outer, strict=False):
-                rows = np.kron(rows, line[coordinate])
-            last = lines[-1][queries]
+        for outer, queries in _rows(shape, first, min(first + q_tile, tokens)):
+            rows: NDArray[np.bool_] = np.ones(1, np.bool_)
+            for sees, coordinate in zip(visible, outer, strict=False):
+                rows = np.kron(rows, sees[coordinate])
+            last = visible[-1][queries]
             seen |= np.kron(rows, last.any(axis=0))
             common &= np.kron(rows, last.all(axis=0))
-        visited = np.logical_or.reduceat(seen, kv_starts)
+        visited = int(np.logical_or.reduceat(seen, kv_starts).sum())
         full_sum += int(np.logical_and.reduceat(common, kv_starts).sum())
-        visited_sum += int(visited.sum())
-        visited_max = max(visited_max, int(visited.sum()))
+        visited_sum += visited
+        visited_max = max(visited_max, visited)
     return Tiles(
-        (q_tile,), (kv_tile,), "static", -(-tokens // q_tile), len(kv_starts), visited_sum,
-        visited_max, full_sum, visited_sum - full_sum, visited_sum * q_tile * kv_tile,
-        neighborhood.visible_pairs, tokens,
-    )  # fmt: skip
+        (q_tile,),
+        (kv_tile,),
+        "static",
+        q_tiles=-(-tokens // q_tile),
+        kv_tiles_dense=len(kv_starts),
+        visited_sum=visited_sum,
+        visited_max=visited_max,
+        full_sum=full_sum,
+        partial_sum=visited_sum - full_sum,
+        visible_pairs=prod(line.keys_seen()[0] for line in lines),
+        tokens=tokens,
+    )
 
 
-_FIELDS = ("shape", "window", "stride", "dilation", "causal")
-
-
-def _rows(shape: tuple[int, ...], first: int, end: int) -> list[tuple[tuple[int, ...], slice]]:
+def _rows(shape: Shape, first: int, end: int) -> list[tuple[Shape, slice]]:
     """Stretches of row-major tokens: coordinates of all dimensions but the last, and a slice."""
     width = shape[-1]
     found = []
@@ -226,23 +261,7 @@ def _rows(shape: tuple[int, ...], first: int, end: int) -> list[tuple[tuple[int,
     return found
 
 
-def _shape(
-    name: str, tile: tuple[int, ...] | int, neighborhood: Neighborhood
-) -> tuple[int, ...]:
-    found = (tile,) if isinstance(tile, int) else tuple(tile)
-    if len(found) != neighborhood.dimensions or any(size < 1 for size in found):
-        dims = neighborhood.dimensions
-        raise ValueError(f"{name} {found} is no tile of {dims} dimension{'s' if dims > 1 else ''}")
-    return found
-
-
-def tile_shapes(size: int, dimensions: int) -> list[tuple[int, ...]]:
-    """Every shape of tiles of `size` tokens in some dimensions, powers of two or not."""
-    divisors = [n for n in range(1, size + 1) if size % n == 0]
-    found = product(divisors, repeat=dimensions - 1)
-    return [
-        (*shape, size // prod(shape)) for shape in found if size % prod(shape) == 0
-    ]
-
-
-__all__ = ["KV_TILINGS", "Tiles", "count_flat_tiles", "count_tiles", "tile_ends", "tile_shapes"]
+__all__ = [
+    "KV_TILINGS", "Boxes", "LineCount", "Shape", "Tiles", "boxes", "checked_tiles",
+    "count_flat_tiles", "count_line", "count_tiles", "tile_ends",
+]  # fmt: skip
