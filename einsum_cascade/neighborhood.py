@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from einsum_cascade.errors import CascadeError, Problem, Source
 from einsum_cascade.neighborhood_lines import Ints, Line, intervals
 from einsum_cascade.neighborhood_tiles import Tiles, count_tiles
 
@@ -39,7 +40,7 @@ class Neighborhood:
         causal: whether keys after the query are hidden.
 
     Raises:
-        ValueError: with every reason why there are no such windows.
+        CascadeError: with every reason why there are no such windows; it is a ValueError.
 
     Example:
         >>> Neighborhood(shape=12, window=4, stride=4).first_last(0)[3:5]
@@ -54,20 +55,20 @@ class Neighborhood:
 
     def __post_init__(self) -> None:
         """Fill in what is left out, and check."""
-        shape = _whole("shape", self.shape)
+        shape = _whole(self.shape)
         ones = (1,) * len(shape)
-        given: dict[str, tuple[int, ...]] = {
+        given: dict[str, tuple[Any, ...]] = {
             "shape": shape,
-            "window": _whole("window", self.window),
-            "stride": _whole("stride", self.stride) or ones,
-            "dilation": _whole("dilation", self.dilation) or ones,
-            "causal": _truths("causal", self.causal) or (False,) * len(shape),
+            "window": _whole(self.window),
+            "stride": _whole(self.stride) or ones,
+            "dilation": _whole(self.dilation) or ones,
+            "causal": _truths(self.causal) or (False,) * len(shape),
         }
-        for name, value in given.items():
-            object.__setattr__(self, name, value)
         problems = list(_problems(given))
         if problems:
-            raise ValueError("no such neighbourhood: " + "; ".join(problems))
+            raise CascadeError(problems)
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
 
     @property
     def tokens(self) -> int:
@@ -105,7 +106,7 @@ class Neighborhood:
         return self.lines[dim].visible()
 
     def keys_seen(self, dim: int) -> tuple[int, int, int]:
-        """Keys along a dimension: of all queries, of the query that sees least, and that sees most."""
+        """Keys along a dimension: all queries together, and of those that see least and most."""
         return self.lines[dim].keys_seen()
 
     def mask(self) -> NDArray[np.bool_]:
@@ -149,50 +150,58 @@ class Neighborhood:
         return count_tiles(self.lines, q_tile, kv_tile, kv_tiling)
 
 
-def _whole(name: str, value: Any) -> tuple[int, ...]:
-    """A tuple of whole numbers; one number is a tuple of one."""
-    listed = (value,) if isinstance(value, int | np.integer) else tuple(value)
-    for number in listed:
-        if isinstance(number, bool) or not isinstance(number, int | np.integer):
-            raise ValueError(f"{name} holds whole numbers, not {number!r}")
-    return tuple(int(number) for number in listed)
+def _whole(value: Any) -> tuple[Any, ...]:
+    """A tuple of what should be whole numbers; one is a tuple of one."""
+    listed = (value,) if isinstance(value, int | float | np.number) else tuple(value)
+    return tuple(int(one) if isinstance(one, np.integer) else one for one in listed)
 
 
-def _truths(name: str, value: Any) -> tuple[bool, ...]:
-    """A tuple of truths, which may be written 0 and 1; one of them is a tuple of one."""
+def _truths(value: Any) -> tuple[Any, ...]:
+    """A tuple of what should be truths, which may be written 0 and 1; one is a tuple of one."""
     listed = (value,) if isinstance(value, bool | int | np.bool_) else tuple(value)
-    for truth in listed:
-        if truth not in (0, 1):
-            raise ValueError(f"{name} holds True and False, not {truth!r}")
-    return tuple(bool(truth) for truth in listed)
+    return tuple(bool(one) if one in (0, 1) else one for one in listed)
 
 
-def _problems(given: dict[str, tuple[int, ...]]) -> Iterator[str]:
-    """Everything that is wrong with arguments."""
+def _problems(given: dict[str, tuple[Any, ...]]) -> Iterator[Problem]:
+    """Everything that is wrong with arguments; the place is the argument's name."""
+
+    def problem(name: str, message: str, hint: str = "") -> Problem:
+        return Problem(Source(name), message, hint=hint)
+
     count = len(given["shape"])
     if not 1 <= count <= MOST_DIMENSIONS:
-        yield f"shape {given['shape']} has {count} dimensions; 1, 2 or 3 are possible"
+        yield problem("shape", f"{given['shape']} has {count} dimensions", "1, 2 or 3 are possible")
         return
-    wrong = [(name, value) for name, value in given.items() if len(value) != count]
-    for name, value in wrong:
-        yield f"{name} {value} has {len(value)} dimensions, shape has {count}"
-    if wrong:
+    is_legible = True
+    for name, value in given.items():
+        if len(value) != count:
+            yield problem(name, f"{value} has {len(value)} dimensions", f"shape has {count}")
+            is_legible = False
+        legal, kind = ("True and False", bool) if name == "causal" else ("whole numbers", int)
+        for one in value:
+            if not isinstance(one, kind) or (kind is int and isinstance(one, bool)):
+                yield problem(name, f"{one!r} is not possible", f"{name} holds {legal}")
+                is_legible = False
+    if not is_legible:
         return
     rows = zip(*(given[name] for name in ("shape", "window", "stride", "dilation")), strict=True)
     for dim, (size, window, stride, dilation) in enumerate(rows):
-        if size < 2:
-            yield f"shape[{dim}] = {size}, at least 2 is needed"
-        if window < 2:
-            yield f"window[{dim}] = {window}, at least 2 is needed"
-        if dilation < 1:
-            yield f"dilation[{dim}] = {dilation}, at least 1 is needed"
-        elif window * dilation > size:
-            yield (
-                f"window[{dim}] x dilation[{dim}] = {window} x {dilation} is more than "
-                f"shape[{dim}] = {size}"
-            )
-        if not 1 <= stride <= max(window, 1):
-            yield f"stride[{dim}] = {stride}, from 1 to window[{dim}] = {window} is possible"
+        for name, value, least in (
+            ("shape", size, 2),
+            ("window", window, 2),
+            ("stride", stride, 1),
+            ("dilation", dilation, 1),
+        ):
+            if value < least:
+                message = f"{value} in dimension {dim} is too small"
+                yield problem(name, message, f"at least {least} is needed")
+        if stride > max(window, 1):
+            message = f"{stride} in dimension {dim} is more than the window, {window}"
+            yield problem("stride", message, "keys between windows would be seen by no query")
+        if dilation >= 1 and window * dilation > size:
+            reach = f"{window}" if dilation == 1 else f"{window} x dilation {dilation}"
+            message = f"{reach} in dimension {dim} is more than its {size} tokens"
+            yield problem("window", message, f"at most {size // dilation} is possible")
 
 
 __all__ = ["Neighborhood", "intervals"]

@@ -21,7 +21,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from einsum_cascade.errors import legal_words
+from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
 from einsum_cascade.neighborhood_lines import Ints, Line, intervals
 
 KV_TILINGS = ("static", "dynamic")
@@ -89,7 +89,7 @@ def count_tiles(
         kv_tiling: "static" or "dynamic".
 
     Raises:
-        ValueError: with everything that is wrong with the tiles.
+        CascadeError: with everything that is wrong with the tiles; it is a ValueError.
     """
     q_tile, kv_tile = checked_tiles(len(lines), q_tile, kv_tile, kv_tiling)
     counts = [
@@ -121,21 +121,22 @@ def checked_tiles(
     """Return both tiles as tuples; one number is a tile of one dimension.
 
     Raises:
-        ValueError: with everything that is wrong with the tiles.
+        CascadeError: with everything that is wrong with the tiles; it is a ValueError.
     """
     shapes = [(t,) if isinstance(t, int | np.integer) else tuple(t) for t in (q_tile, kv_tile)]
-    problems = [
-        f"{name} {shape} is no tile of {dimensions} dimension{'s' if dimensions > 1 else ''}: "
-        f"{dimensions} whole number{'s' if dimensions > 1 else ''}, at least 1, make one"
-        for name, shape in zip(("q_tile", "kv_tile"), shapes, strict=True)
-        if len(shape) != dimensions
-        or not all(isinstance(n, int | np.integer) and n >= 1 for n in shape)
-    ]
+    problems = []
+    for name, shape in zip(("q_tile", "kv_tile"), shapes, strict=True):
+        if len(shape) != dimensions:
+            message, hint = f"{shape} has {len(shape)} dimensions", f"shape has {dimensions}"
+            problems.append(Problem(Source(name), message, hint=hint))
+        if not all(isinstance(n, int | np.integer) and n >= 1 for n in shape):
+            hint = "tiles have whole numbers of tokens, at least 1 in each dimension"
+            problems.append(Problem(Source(name), f"{shape} is no tile", hint=hint))
     if kv_tiling not in KV_TILINGS:
         hint = legal_words(kv_tiling, KV_TILINGS, "tilings of keys")
-        problems.append(f"unknown kv_tiling '{kv_tiling}'; {hint}")
+        problems.append(Problem(Source("kv_tiling"), f"unknown tiling '{kv_tiling}'", hint=hint))
     if problems:
-        raise ValueError("; ".join(problems))
+        raise CascadeError(problems)
     q_shape, kv_shape = (tuple(int(n) for n in shape) for shape in shapes)
     return q_shape, kv_shape
 
