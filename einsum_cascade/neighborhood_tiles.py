@@ -205,6 +205,27 @@ def boxes(length: int, line: Line, q_tile: int, kv_tile: int, kv_tiling: str) ->
     return Boxes(begin, end, int(full.sum()))
 
 
+def show_shape(shape: Sequence[int]) -> str:
+    """Write a shape as people do: `4x8x8`."""
+    return "x".join(str(size) for size in shape)
+
+
+def read_shape(text: str) -> Shape:
+    """Read a shape that is written `4x8x8`.
+
+    Raises:
+        ValueError: there is something else than whole numbers and x between them.
+
+    Example:
+        >>> read_shape("4x8x8")
+        (4, 8, 8)
+    """
+    parts = text.strip().split("x")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError(f"'{text}' is no shape")
+    return tuple(int(part) for part in parts)
+
+
 def tile_ends(length: int, tile: int) -> tuple[Ints, Ints]:
     """First and last token of every tile of a line; the last one may be ragged."""
     first = np.arange(0, length, tile, dtype=np.int64)
@@ -263,6 +284,17 @@ def _rows(shape: Shape, first: int, end: int) -> list[tuple[Shape, slice]]:
 
 
 __all__ = [
-    "KV_TILINGS", "Boxes", "LineCount", "Shape", "Tiles", "boxes", "checked_tiles",
-    "count_flat_tiles", "count_line", "count_tiles", "tile_ends",
-]  # fmt: skip
+    "KV_TILINGS",
+    "Boxes",
+    "LineCount",
+    "Shape",
+    "Tiles",
+    "boxes",
+    "checked_tiles",
+    "count_flat_tiles",
+    "count_line",
+    "count_tiles",
+    "read_shape",
+    "show_shape",
+    "tile_ends",
+]
