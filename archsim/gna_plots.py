@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from einsum_cascade.neighborhood_tiles import show_shape
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 OURS, THEIRS, MEASURED, FLOPS = "#0072B2", "#000000", "#D55E00", "#009E73"
 POLICY_STYLES = (
@@ -32,7 +34,8 @@ POLICY_STYLES = (
 
 def draw_gna(result: GnaReproduction, folder: Path) -> list[Path]:
     """Draw windows, visited tiles, sweeps, end to end and residency; return the files written."""
-    small = [Neighborhood((20, 20), (8, 8), (s, s)) for s in (1, 4, 8)]
+    # A stride of whole tiles is not enough: the window must start at one, too.
+    small = [Neighborhood((24, 24), (w, w), (s, s)) for w, s in ((8, 1), (8, 4), (12, 4))]
     flux = next(sweep.case for sweep in result.sweeps if len(sweep.case.shape) == 2)
     figures = {
         "gna-windows": windows_figure([(one, one.tiles((4, 4), (4, 4))) for one in small]),
@@ -48,29 +51,25 @@ def draw_gna(result: GnaReproduction, folder: Path) -> list[Path]:
 
 def _sweeps(sweeps: tuple[Sweep, ...]) -> Figure:
     """Speedup of attention by queries that share a window: candidates, kept, the paper's list."""
-    figure = new_figure(3.1 * len(sweeps), 3.9)
-    panels = figure.subplots(1, len(sweeps), squeeze=False)[0]
+    figure, panels, corner = _grid(len(sweeps))
     for panel, sweep in zip(panels, sweeps, strict=True):
         case = sweep.case
         panel.plot(
             [point.queries for point in sweep.candidates],
             [point.tiles.speedup_bound for point in sweep.candidates],
             ".",
-            color="#BBBBBB",
-            markersize=5,
-            label="gains in some dimension",
+            color="#999999",
+            markersize=6,
+            label="fewer tiles in some dimension,\nbut not worth it",
         )
         xs = [point.queries for point in sweep.kept]
         ys = [point.tiles.speedup_bound for point in sweep.kept]
-        most = max(xs) * 3
-        panel.plot(
-            [*xs, most], [*ys, ys[-1]], drawstyle="steps-post", color=OURS, linewidth=1.2, alpha=0.6
-        )
+        most = max(xs) * 4
+        panel.plot([*xs, most], [*ys, ys[-1]], drawstyle="steps-post", color=OURS, linewidth=1)
         panel.plot(xs, ys, "o", color=OURS, markersize=5, label="worth it")
-        listed = [case.tiles(stride) for stride in case.strides]
         panel.plot(
-            [_product(stride) for stride in case.strides],
-            [tiles.speedup_bound for tiles in listed],
+            [prod(stride) for stride in case.strides],
+            [case.tiles(stride).speedup_bound for stride in case.strides],
             "o",
             markersize=10,
             markerfacecolor="none",
@@ -79,30 +78,37 @@ def _sweeps(sweeps: tuple[Sweep, ...]) -> Figure:
         )
         flops = case.with_stride(()).flopwise_speedup
         panel.axhline(flops, color=FLOPS, linestyle="--", linewidth=1, label="counting FLOPs")
-        for point, x, y in zip(sweep.kept, xs, ys, strict=True):
+        for i, point in enumerate(sweep.kept):
+            # Above and to the left, but for a point that would be in the way of the next one's.
+            is_close = i + 1 < len(ys) and ys[i + 1] - ys[i] < 0.06 * flops
             panel.annotate(
                 show_shape(point.stride),
-                (x, y),
-                xytext=(7, -9),
+                (xs[i], ys[i]),
+                xytext=(5, -11) if is_close else (-5, 5),
                 textcoords="offset points",
+                ha="left" if is_close else "right",
                 fontsize=7,
             )
         panel.set_xscale("log", base=2)
-        panel.set_xlim(0.7, most)
-        panel.set_ylim(0, flops * 1.12)
-        panel.set_title(f"{case.label}, window {show_shape(case.window)}", fontsize=9)
+        ticks = [4**n for n in range(6) if 4**n < most]
+        panel.set_xticks(ticks, [str(tick) for tick in ticks])
+        panel.set_xlim(2**-3.2, most)
+        panel.set_ylim(0, flops * 1.15)
+        _dress(panel, f"{case.label}, window {show_shape(case.window)}")
         panel.set_xlabel("queries that share a window", fontsize=8)
-        _dress(panel)
-    panels[0].set_ylabel("attention: speedup over dense,\nworst query tile", fontsize=8)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
+        panel.set_ylabel("attention: speedup over dense", fontsize=8)
+    corner.legend(*panels[-1].get_legend_handles_labels(), loc="center", fontsize=8, frameon=False)
     return figure
 
 
-def _product(stride: tuple[int, ...]) -> int:
-    from math import prod
-
-    return prod(stride)
+def _grid(count: int) -> tuple[Figure, list[Axes], Axes]:
+    """Panels in rows of three, and an empty one at the end for what they mean."""
+    rows = -(-(count + 1) // 3)
+    figure = new_figure(9.6, 3.0 * rows)
+    every = figure.subplots(rows, 3).ravel().tolist()
+    for panel in every[count:]:
+        panel.axis("off")
+    return figure, every[:count], every[-1]
 
 
 def _end_to_end(points: tuple[Point, ...]) -> Figure:
@@ -156,10 +162,20 @@ def _end_to_end(points: tuple[Point, ...]) -> Figure:
     ]
     panel.set_yticks(heights, names, fontsize=7)
     panel.set_ylim(max(heights) + 0.8, -0.8)
-    panel.set_title("model, window, stride, dense steps", fontsize=8, loc="left", x=-0.62)
+    panel.annotate(
+        "model, window, stride, dense steps",
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(-6, 4),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        style="italic",
+    )
     panel.set_xlabel("end-to-end speedup over dense attention", fontsize=8)
     residuals.set_xlabel("ours less the simulator's;\ngrey: its rounding", fontsize=8)
-    residuals.set_xticks([-0.015, 0, 0.015])
+    residuals.set_xticks([-0.01, 0, 0.01])
+    residuals.set_xlim(-0.018, 0.018)
     for one in (panel, residuals):
         _dress(one)
         one.grid(axis="y", visible=False)
@@ -192,8 +208,7 @@ def _residency(result: GnaReproduction) -> Figure:
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     cases = list(dict.fromkeys(case for case, _, _ in result.residency))
-    figure = new_figure(2.9 * len(cases), 3.7)
-    panels = figure.subplots(1, len(cases), sharey=True, squeeze=False)[0]
+    figure, panels, corner = _grid(len(cases))
     for panel, case in zip(panels, cases, strict=True):
         rows = [(stride, every) for one, stride, every in result.residency if one == case]
         for (stride, policies), line in zip(rows, ("-", ":"), strict=True):
@@ -211,21 +226,18 @@ def _residency(result: GnaReproduction) -> Figure:
         panel.legend(fontsize=7, frameon=False, loc="lower left")
         panel.set_xscale("log", base=2)
         panel.set_yscale("log", base=2)
-        panel.xaxis.set_major_locator(LogLocator(base=16, numticks=9))
+        panel.xaxis.set_major_locator(LogLocator(base=8, numticks=9))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: show_bytes(value)))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.minorticks_off()
-        panel.set_title(f"{case.label}, window {show_shape(case.window)}", fontsize=9)
+        _dress(panel, f"{case.label}, window {show_shape(case.window)}")
         panel.set_xlabel("buffer for keys and values of a head", fontsize=8)
-        _dress(panel)
-    panels[0].set_ylabel("reads of the average key from memory", fontsize=8)
-    figure.legend(
-        handles=_policy_legend(), loc="outside upper center", ncols=5, fontsize=8, frameon=False
-    )
+        panel.set_ylabel("reads of the average key", fontsize=8)
+    corner.legend(handles=_policy_legend(), loc="center", fontsize=8, frameon=False)
     return figure
 
 
-def _policy_legend() -> list[object]:
+def _policy_legend() -> list[Line2D]:
     from matplotlib.lines import Line2D
 
     return [
@@ -234,7 +246,8 @@ def _policy_legend() -> list[object]:
     ]
 
 
-def _dress(panel: Axes) -> None:
+def _dress(panel: Axes, title: str = "") -> None:
+    panel.set_title(title, fontsize=9)
     panel.tick_params(labelsize=7)
     panel.grid(linewidth=0.4, alpha=0.5)
     panel.set_axisbelow(True)

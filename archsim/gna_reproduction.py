@@ -307,12 +307,12 @@ def _points(cases: tuple[UseCase, ...]) -> Iterator[Point]:
         case, stride, dense_steps = by_window[name, window], read_shape(stride_text), int(dense)
         tiles = case.tiles(stride)
         flopwise = case.with_stride(stride).flopwise_speedup
-        whole = [
+        flops, worst, mean = (
             end_to_end(case.share, speedup, dense_steps, case.steps)
             for speedup in (flopwise, tiles.speedup_bound, tiles.speedup_mean)
-        ]
+        )
         published = tuple((m, table[name, window, stride_text, dense, m]) for m in METRICS)
-        yield Point(case, stride, dense_steps, tiles, flopwise, *whole, published)
+        yield Point(case, stride, dense_steps, tiles, flopwise, flops, worst, mean, published)
 
 
 def _operators(cases: tuple[UseCase, ...]) -> Iterator[tuple[UseCase, Shape, float, float]]:

@@ -20,7 +20,10 @@ from einsum_cascade.neighborhood_tiles import Tiles, boxes, show_shape, tile_end
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from matplotlib.patches import Patch
 
 QUERY, BOX, GRID = "#D55E00", "#000000", "#BBBBBB"
 # Up to so many tiles in each direction their numbers are written into the map.
@@ -71,22 +74,22 @@ def windows_figure(cases: Sequence[tuple[Neighborhood, Tiles]]) -> Figure:
 
     rows, columns = _last_two(cases[0][0])
     width = 3.6 if len(cases) > 1 else 5.2
-    height = min(7.0, max(1.4, width * rows.size / columns.size)) + 1.3
+    height = min(7.0, max(0.6, width * rows.size / columns.size)) + 1.0
     figure = new_figure(width * len(cases) + 0.8, height)
     blues = LinearSegmentedColormap.from_list("seen", ["#FFFFFF", "#56B4E9", "#0072B2"])
     panels = figure.subplots(1, len(cases), sharey=True, squeeze=False)[0]
     for panel, (neighborhood, tiles) in zip(panels, cases, strict=True):
         image = _draw_window(panel, neighborhood, tiles, blues)
-    figure.colorbar(
-        image, ax=list(panels), label="share of the tile's queries that see a key", shrink=0.8
-    )
+    _colorbar(figure, panels, image, "share of the tile's queries that see a key")
     figure.legend(
         handles=_window_legend(), loc="outside lower center", ncols=4, fontsize=8, frameon=False
     )
     return figure
 
 
-def _draw_window(panel: Axes, neighborhood: Neighborhood, tiles: Tiles, ramp: object) -> object:
+def _draw_window(
+    panel: Axes, neighborhood: Neighborhood, tiles: Tiles, ramp: Colormap
+) -> AxesImage:
     from matplotlib.patches import Rectangle
 
     lines = _last_two(neighborhood)
@@ -136,9 +139,9 @@ def _draw_window(panel: Axes, neighborhood: Neighborhood, tiles: Tiles, ramp: ob
     panel.set_xlim(-0.5, lines[1].size - 0.5)
     panel.set_ylim(lines[0].size - 0.5, -0.5)
     full = sum(y for _, y in vertical.tiles) * sum(x for _, x in horizontal.tiles)
+    visited = len(vertical.tiles) * len(horizontal.tiles)
     panel.set_title(
-        f"window {show_shape(neighborhood.window[-2:])}, stride {show_shape(neighborhood.stride[-2:])}"
-        f"\n{len(vertical.tiles) * len(horizontal.tiles)} key tiles visited, {full} of them full",
+        f"{_windows_text(neighborhood, 2)}\n{visited} key tiles visited, {full} of them full",
         fontsize=9,
     )
     _axes(panel, "token", neighborhood)
@@ -163,14 +166,14 @@ class _View:
         self.queries = (int(first[at]) * step, (int(last[at]) + 1) * step)
         self.box = (begin * step, end * step)
         self.grid = [edge * step for edge in range(begin % kv_tile, length + 1, kv_tile)]
-        keys = rows.all(axis=0)[::step]
+        keys: NDArray[np.bool_] = np.all(rows, axis=0)[::step]
         self.tiles = [
             (start * step, bool(keys[start : start + kv_tile].all()))
             for start in range(begin, end, kv_tile)
         ]
 
 
-def _window_legend() -> list[object]:
+def _window_legend() -> list[Patch]:
     from matplotlib.patches import Patch
 
     return [
@@ -185,7 +188,7 @@ def visited_figure(cases: Sequence[tuple[Neighborhood, Tiles]]) -> Figure:
     maps = [visited_map(neighborhood, tiles) for neighborhood, tiles in cases]
     rows, columns = maps[0].shape
     width = 4.0 if len(cases) > 1 else 5.6
-    height = min(7.0, max(1.2, width * rows / columns)) + 1.0
+    height = min(7.0, max(0.6, width * rows / columns)) + 0.8
     figure = new_figure(width * len(cases) + 0.8, height)
     panels = figure.subplots(1, len(cases), sharey=True, squeeze=False)[0]
     low, high = min(int(m.min()) for m in maps), max(int(m.max()) for m in maps)
@@ -195,11 +198,13 @@ def visited_figure(cases: Sequence[tuple[Neighborhood, Tiles]]) -> Figure:
             middle = (low + high) / 2
             for (row, column), count in np.ndenumerate(visited):
                 colour = "white" if count <= middle else "black"
-                panel.text(
+                text = panel.text(
                     column, row, str(count), ha="center", va="center", fontsize=6, color=colour
                 )
+                # Inside its cell it changes no margins, and finding that out takes seconds.
+                text.set_in_layout(False)
         panel.set_title(
-            f"window {show_shape(neighborhood.window)}, stride {show_shape(neighborhood.stride)}\n"
+            f"{_windows_text(neighborhood)}\n"
             f"worst {tiles.visited_max}, mean {tiles.visited_sum / tiles.q_tiles:.1f} "
             f"of {tiles.kv_tiles_dense} key tiles",
             fontsize=9,
@@ -208,7 +213,7 @@ def visited_figure(cases: Sequence[tuple[Neighborhood, Tiles]]) -> Figure:
     label = "key tiles visited"
     if cases[0][0].dimensions == 3:
         label += " (first dimension: worst tile)"
-    figure.colorbar(image, ax=list(panels), label=label, shrink=0.9)
+    _colorbar(figure, panels, image, label)
     return figure
 
 
@@ -225,6 +230,11 @@ def visited_map(neighborhood: Neighborhood, tiles: Tiles) -> NDArray[np.int64]:
     return found
 
 
+def _windows_text(neighborhood: Neighborhood, last: int = 3) -> str:
+    window, stride = (show_shape(s[-last:]) for s in (neighborhood.window, neighborhood.stride))
+    return f"window {window}, stride {stride}"
+
+
 def _last_two(neighborhood: Neighborhood) -> tuple[Line, Line]:
     """The last two dimensions; a layout of one is a single row."""
     lines = neighborhood.lines
@@ -235,6 +245,12 @@ def _pair(tile: tuple[int, ...]) -> tuple[int, int]:
     return (1, tile[0]) if len(tile) == 1 else (tile[-2], tile[-1])
 
 
+def _colorbar(figure: Figure, panels: Sequence[Axes], image: AxesImage, label: str) -> None:
+    bar = figure.colorbar(image, ax=list(panels), shrink=0.85, aspect=25)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+
+
 def _axes(panel: Axes, what: str, neighborhood: Neighborhood) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -243,7 +259,7 @@ def _axes(panel: Axes, what: str, neighborhood: Neighborhood) -> None:
     if last:
         panel.set_ylabel(f"{what}, dimension {last - 1}", fontsize=8)
     for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 4, 8, 10]))
     if not last:
         panel.set_yticks([])
     panel.tick_params(labelsize=7)

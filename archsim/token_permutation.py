@@ -44,25 +44,20 @@ def permuted_tokens(neighborhood: Neighborhood, tile: Sequence[int] | int) -> In
         [[0, 1, 4, 5], [2, 3, 6, 7]]
     """
     shape, _ = checked_tiles(neighborhood.dimensions, tile, tile)
-    lines = zip(neighborhood.shape, neighborhood.dilation, shape, strict=True)
-    # Coordinates along each dimension as [group, rest, offset].
-    coordinates = []
-    for size, dilation, extent in lines:
+    margins: list[tuple[int, int]] = []
+    parts: list[int] = []
+    for size, dilation, extent in zip(
+        neighborhood.shape, neighborhood.dilation, shape, strict=True
+    ):
         rests = -(-size // (extent * dilation))
-        x = np.arange(rests * extent * dilation).reshape(rests, extent, dilation)
-        coordinates.append(np.where(x < size, x, -1).transpose(2, 0, 1))
-    count = len(coordinates)
-    found = np.zeros((1,) * (3 * count), np.int64)
-    is_padding = np.zeros((1,) * (3 * count), np.bool_)
-    for dim, x in enumerate(coordinates):
-        axes = [1] * (3 * count)
-        for part in range(3):
-            axes[part * count + dim] = x.shape[part]
-        found = found * neighborhood.shape[dim] + x.reshape(axes)
-        is_padding = is_padding | (x.reshape(axes) < 0)
-    found = np.where(is_padding, -1, found)
-    groups, rests = found.shape[:count], found.shape[count : 2 * count]
-    return found.reshape(prod(groups), prod(rests), prod(shape))
+        margins.append((0, rests * extent * dilation - size))
+        parts += [rests, extent, dilation]
+    tokens = np.arange(neighborhood.tokens, dtype=np.int64).reshape(neighborhood.shape)
+    padded = np.pad(tokens, margins, constant_values=-1).reshape(parts)
+    # All groups, all rests, all offsets.
+    count = len(shape)
+    order = [3 * dim + part for part in (2, 0, 1) for dim in range(count)]
+    return padded.transpose(order).reshape(prod(neighborhood.dilation), -1, prod(shape))
 
 
 def padded_tokens(neighborhood: Neighborhood, tile: Sequence[int]) -> int:

@@ -10,7 +10,6 @@ Source: Generalized Neighborhood Attention (arXiv 2504.16922) and the semantics 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,26 +65,38 @@ class Line:
         return int(counts.sum()), int(counts.min()), int(counts.max())
 
 
-@lru_cache(maxsize=4096)
 def intervals(length: int, window: int, stride: int, causal: bool) -> tuple[Ints, Ints]:
-    """First key, and the one after the last, of every query of `length` tokens.
+    """First key, and the one after the last, of every query of `length` tokens."""
+    return windows_of(np.arange(length, dtype=np.int64), length, window, stride, causal)
+
+
+def windows_of(
+    queries: Ints, length: int, window: int, stride: int, causal: bool
+) -> tuple[Ints, Ints]:
+    """First key, and the one after the last, of some queries of `length` tokens.
 
     All queries of a stride group follow its leader: the query right of the group's centre, or its
     last one if causal; in the ragged last group never behind the end.
     """
-    queries = np.arange(length, dtype=np.int64)
     group = queries // stride * stride
     if causal:
         leader = np.minimum(group + stride - 1, length - 1)
-        starts, ends = np.maximum(leader - window + 1, 0), queries + 1
-    else:
-        leader = np.minimum(group + stride // 2, length - 1)
-        # Even windows have one more key to the left.
-        starts = np.clip(leader - window // 2, 0, length - window)
-        ends = starts + window
-    # They are shared by all who ask.
-    starts.flags.writeable = ends.flags.writeable = False
-    return starts, ends
+        return np.maximum(leader - window + 1, 0), queries + 1
+    leader = np.minimum(group + stride // 2, length - 1)
+    # Even windows have one more key to the left.
+    starts = np.clip(leader - window // 2, 0, length - window)
+    return starts, starts + window
 
 
-__all__ = ["Ints", "Line", "intervals"]
+def pairs_seen(length: int, window: int, stride: int, causal: bool) -> int:
+    """Visible pairs of a query and a key among `length` tokens, group by group."""
+    if not causal:
+        return length * window
+    first = np.arange(0, length, stride, dtype=np.int64)
+    count = np.minimum(first + stride, length) - first
+    starts, _ = windows_of(first, length, window, stride, causal)
+    # Queries first to first + count - 1 see as many keys as come before them, and themselves.
+    return length * (length + 1) // 2 - int((starts * count).sum())
+
+
+__all__ = ["Ints", "Line", "intervals", "pairs_seen", "windows_of"]

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
-from einsum_cascade.neighborhood_lines import Ints, Line, intervals
+from einsum_cascade.neighborhood_lines import Ints, Line, pairs_seen, windows_of
 
 KV_TILINGS = ("static", "dynamic")
 Shape = tuple[int, ...]
@@ -172,8 +172,7 @@ def count_line(line: Line, q_tile: int, kv_tile: int, kv_tiling: str) -> LineCou
         if kv_tiling != "static":
             one = boxes(length, line, q_tile, kv_tile, "static")
         full_static += times * one.full
-        starts, ends = intervals(length, line.window, line.stride, line.causal)
-        pairs += times * int((ends - starts).sum())
+        pairs += times * pairs_seen(length, line.window, line.stride, line.causal)
     return LineCount(q_tiles, -(-groups[0] // kv_tile), visited, most, full, full_static, pairs)
 
 
@@ -189,18 +188,20 @@ class Boxes:
 
 def boxes(length: int, line: Line, q_tile: int, kv_tile: int, kv_tiling: str) -> Boxes:
     """The keys of every query tile of a group of `length` tokens; they grow with the tile."""
-    starts, ends = intervals(length, line.window, line.stride, line.causal)
     first, last = tile_ends(length, q_tile)
-    low, high = starts[first], ends[last]
+    windows = (length, line.window, line.stride, line.causal)
+    # Starts and ends grow with the query: the first decides where the box begins, the last where it
+    # ends, and the other way round what every query of the tile sees.
+    low, inner_high = windows_of(first, *windows)
+    inner_low, high = windows_of(last, *windows)
     origin = low if kv_tiling == "dynamic" else np.zeros_like(low)
     begin = origin + (low - origin) // kv_tile * kv_tile
     end = origin - (origin - high) // kv_tile * kv_tile
-    # What every query of the tile sees, since starts and ends grow with the query. The last tile of
-    # the layout, or of a dynamic box, is full without the keys it lacks.
-    inner_begin = origin - (origin - starts[last]) // kv_tile * kv_tile
-    inner_end = origin + (ends[first] - origin) // kv_tile * kv_tile
+    inner_begin = origin - (origin - inner_low) // kv_tile * kv_tile
+    inner_end = origin + (inner_high - origin) // kv_tile * kv_tile
+    # The last tile of the layout, or of a dynamic box, is full without the keys it lacks.
     real_end = np.minimum(end, high if kv_tiling == "dynamic" else length)
-    inner_end = np.where(ends[first] >= real_end, end, inner_end)
+    inner_end = np.where(inner_high >= real_end, end, inner_end)
     full = np.maximum(0, inner_end - inner_begin) // kv_tile
     return Boxes(begin, end, int(full.sum()))
 

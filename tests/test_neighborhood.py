@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import einsum_cascade as ec
-from einsum_cascade.neighborhood_lines import Line
+from einsum_cascade.neighborhood_lines import Line, pairs_seen
 from einsum_cascade.neighborhood_tiles import count_flat_tiles
 
 GOLDEN = Path(__file__).parent / "golden" / "gna"
@@ -213,6 +213,9 @@ def test_windows_are_the_nearest_keys(fields):
     total, least, most = line.keys_seen()
     rows = visible.sum(axis=1)
     assert (rows.sum(), rows.min(), rows.max()) == (total, least, most)
+    assert total == sum(
+        pairs_seen(length, line.window, line.stride, line.causal) for length in line.groups()
+    )
 
 
 def brute_force_tiles(one: ec.Neighborhood, q_tile, kv_tile, kv_tiling):

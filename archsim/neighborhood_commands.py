@@ -1,0 +1,186 @@
+"""The command `gna`: neighbourhood attention in tiles, before any hardware is simulated."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from archsim.command_line import Json, app, print_json
+from einsum_cascade.errors import Problem, Source, SourceError
+
+if TYPE_CHECKING:
+    from archsim.neighborhood_tables import NeighborhoodReport
+    from einsum_cascade.neighborhood import Neighborhood
+    from einsum_cascade.neighborhood_tiles import Shape, Tiles
+
+EXAMPLES = {
+    "shape": "30x48x80",
+    "window": "18x24x24",
+    "stride": "16x8x8",
+    "dilation": "1x1x1",
+    "causal": "0x0x0",
+    "q_tile": "4x8x8",
+    "kv_tile": "2x8x8",
+}
+
+
+@app.command()
+def gna(
+    shape: Annotated[str, typer.Option(help="Tokens in each dimension: 30x48x80.")],
+    window: Annotated[str, typer.Option(help="Keys that a query sees: 18x24x24.")],
+    stride: Annotated[
+        str | None, typer.Option(help="Queries that share a window: 16x8x8. Default: 1.")
+    ] = None,
+    dilation: Annotated[
+        str | None, typer.Option(help="Distance of neighbours: 1x2x2. Default: 1.")
+    ] = None,
+    causal: Annotated[
+        str | None, typer.Option(help="1 where keys after the query are hidden: 1x0x0.")
+    ] = None,
+    q_tile: Annotated[
+        str | None, typer.Option(help="Queries of a tile: 4x8x8. Default: searched.")
+    ] = None,
+    kv_tile: Annotated[
+        str | None, typer.Option(help="Keys of a tile: 2x8x8. Default: searched.")
+    ] = None,
+    kv_tiling: Annotated[
+        str, typer.Option(help="static (from the origin) or dynamic (from the first key needed).")
+    ] = "static",
+    heads: Annotated[int, typer.Option(min=1, help="Heads, for the permutation's bytes.")] = 1,
+    head_dim: Annotated[int, typer.Option(min=1, help="Words of a head.")] = 128,
+    word: Annotated[int, typer.Option(min=1, help="Bytes of a word.")] = 2,
+    share: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Attention's share of a model's time, 0 to 1."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the model, with --share.")] = 1,
+    dense_steps: Annotated[
+        int, typer.Option(min=0, help="Steps whose attention stays dense, with --share.")
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for pictures of windows and tiles."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Count the tiles of neighbourhood attention: speedups, strides, where keys stay."""
+    texts = {
+        "shape": shape,
+        "window": window,
+        "stride": stride,
+        "dilation": dilation,
+        "causal": causal,
+        "q_tile": q_tile,
+        "kv_tile": kv_tile,
+    }
+    neighborhood, shapes = _read(texts, kv_tiling, steps, dense_steps)
+    tiles, chosen = _tiles(neighborhood, shapes, kv_tiling)
+    report = _report(neighborhood, tiles, chosen, heads, head_dim, word)
+    if share is not None:
+        from dataclasses import replace
+
+        from archsim.stride_sweep import end_to_end
+
+        speedup = end_to_end(share, tiles.speedup_bound, dense_steps, steps)
+        report = replace(report, e2e_bound=speedup)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        from archsim.neighborhood_tables import print_neighborhood
+
+        print_neighborhood(report)
+    if out is not None:
+        from archsim.neighborhood_pictures import draw_neighborhood
+
+        for path in draw_neighborhood(neighborhood, tiles, out):
+            print(f"wrote {path}", file=sys.stderr)
+
+
+def _read(
+    texts: dict[str, str | None], kv_tiling: str, steps: int, dense_steps: int
+) -> tuple[Neighborhood, dict[str, Shape]]:
+    """Read shapes and check them, all mistakes at once."""
+    from einsum_cascade.neighborhood import Neighborhood
+    from einsum_cascade.neighborhood_tiles import checked_tiles, read_shape
+
+    shapes: dict[str, Shape] = {}
+    problems: list[Problem] = []
+    for name, text in texts.items():
+        if text is not None:
+            try:
+                shapes[name] = read_shape(text)
+            except ValueError as error:
+                hint = f"whole numbers with x between, such as {EXAMPLES[name]}"
+                problems.append(Problem(Source(name), str(error), hint=hint))
+    if dense_steps > steps:
+        message, hint = f"{dense_steps} steps are more than all", f"--steps is {steps}"
+        problems.append(Problem(Source("dense_steps"), message, hint=hint))
+    known = [shapes[name] for name in ("shape", "q_tile", "kv_tile") if name in shapes]
+    ones = (1,) * len(known[0] if known else ())
+    try:
+        q_tile, kv_tile = (shapes.get(tile, ones) for tile in ("q_tile", "kv_tile"))
+        checked_tiles(len(ones), q_tile, kv_tile, kv_tiling)
+    except SourceError as error:
+        problems.extend(error.problems)
+    windows = {name: shapes[name] for name in list(EXAMPLES)[:5] if name in shapes}
+    neighborhood = None
+    if not {"shape", "window"} - windows.keys():
+        try:
+            neighborhood = Neighborhood(**windows)  # type: ignore[arg-type]
+        except SourceError as error:
+            problems.extend(error.problems)
+    if problems or neighborhood is None:
+        raise SourceError(
+            Problem(Source("--" + one.source.file.replace("_", "-")), one.message, hint=one.hint)
+            for one in problems
+        )
+    return neighborhood, shapes
+
+
+def _tiles(
+    neighborhood: Neighborhood, shapes: dict[str, Shape], kv_tiling: str
+) -> tuple[Tiles, str]:
+    """Count tiles, of the best shapes where none are given, and say how they were chosen."""
+    from archsim import tile_search
+    from einsum_cascade.neighborhood_tiles import show_shape
+
+    if shapes.keys() >= {"q_tile", "kv_tile"}:
+        return neighborhood.tiles(shapes["q_tile"], shapes["kv_tile"], kv_tiling), ""
+    dims = neighborhood.dimensions
+    every = {}
+    for name, tokens in (("q_tile", tile_search.Q_TOKENS), ("kv_tile", tile_search.KV_TOKENS)):
+        fitting = tile_search.fitting_tokens(neighborhood, tokens)
+        given = [shapes[name]] if name in shapes else None
+        every[name] = given or tile_search.tile_shapes(fitting, dims)
+    choice = tile_search.search_tiles(neighborhood, every["q_tile"], every["kv_tile"], (kv_tiling,))
+    found = choice.tiles
+    pairs = f"of {choice.evaluated:,} pair{'s' if choice.evaluated > 1 else ''} of shapes"
+    return found, (
+        f"tiles chosen: queries {show_shape(found.q_tile)}, keys {show_shape(found.kv_tile)}, "
+        f"which compute least {pairs}"
+    )
+
+
+def _report(
+    neighborhood: Neighborhood, tiles: Tiles, chosen: str, heads: int, head_dim: int, word: int
+) -> NeighborhoodReport:
+    from archsim.kv_residency import residencies
+    from archsim.neighborhood_tables import NeighborhoodReport
+    from archsim.stride_sweep import sweep_strides
+    from archsim.token_permutation import permutation_cost
+
+    shapes = (tiles.q_tile, tiles.kv_tile)
+    cost = permutation_cost(neighborhood, *shapes, heads=heads, head_dim=head_dim, word_bytes=word)
+    return NeighborhoodReport(
+        neighborhood,
+        tiles,
+        chosen,
+        sweep_strides(neighborhood, *shapes, tiles.kv_tiling),
+        residencies(neighborhood, *shapes, tiles.kv_tiling),
+        cost,
+        key_bytes=2 * head_dim * word,
+        heads=heads,
+    )
