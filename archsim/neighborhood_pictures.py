@@ -8,8 +8,9 @@ colour-blind readers and in print.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.patches import Patch
 
 QUERY, BOX, GRID = "#D55E00", "#000000", "#BBBBBB"
-# Up to so many tiles in each direction their numbers are written into the map.
-MOST_NUMBERS = 20
+# Up to so many different rectangles of a map are numbered.
+MOST_NUMBERS = 100
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -74,13 +75,13 @@ def windows_figure(cases: Sequence[tuple[Neighborhood, Tiles]]) -> Figure:
 
     rows, columns = _last_two(cases[0][0])
     width = 3.6 if len(cases) > 1 else 5.2
-    height = min(7.0, max(0.6, width * rows.size / columns.size)) + 1.0
+    height = min(7.0, max(1.0, width * rows.size / columns.size)) + 1.0
     figure = new_figure(width * len(cases) + 0.8, height)
     blues = LinearSegmentedColormap.from_list("seen", ["#FFFFFF", "#56B4E9", "#0072B2"])
     panels = figure.subplots(1, len(cases), sharey=True, squeeze=False)[0]
     for panel, (neighborhood, tiles) in zip(panels, cases, strict=True):
         image = _draw_window(panel, neighborhood, tiles, blues)
-    _colorbar(figure, panels, image, "share of the tile's queries that see a key")
+    _colorbar(figure, panels, image, "share of queries\nthat see a key")
     figure.legend(
         handles=_window_legend(), loc="outside lower center", ncols=4, fontsize=8, frameon=False
     )
@@ -100,7 +101,13 @@ def _draw_window(
     vertical, horizontal = views
     seen = np.outer(vertical.share, horizontal.share)
     image = panel.imshow(
-        seen, cmap=ramp, vmin=0, vmax=1, origin="upper", interpolation="nearest", aspect="equal"
+        seen,
+        cmap=ramp,
+        vmin=0,
+        vmax=1,
+        origin="upper",
+        interpolation="nearest",
+        aspect=_aspect(neighborhood),
     )
     for edge in vertical.grid:
         panel.axhline(edge - 0.5, color=GRID, linewidth=0.5)
@@ -140,10 +147,9 @@ def _draw_window(
     panel.set_ylim(lines[0].size - 0.5, -0.5)
     full = sum(y for _, y in vertical.tiles) * sum(x for _, x in horizontal.tiles)
     visited = len(vertical.tiles) * len(horizontal.tiles)
-    panel.set_title(
-        f"{_windows_text(neighborhood, 2)}\n{visited} key tiles visited, {full} of them full",
-        fontsize=9,
-    )
+    where = " in this plane" if neighborhood.dimensions == 3 else ""
+    counts = f"{visited} key tiles visited{where}, {full} of them full"
+    panel.set_title(f"{_windows_text(neighborhood, 2)}\n{counts}", fontsize=9)
     _axes(panel, "token", neighborhood)
     return image
 
@@ -188,21 +194,15 @@ def visited_figure(cases: Sequence[tuple[Neighborhood, Tiles]]) -> Figure:
     maps = [visited_map(neighborhood, tiles) for neighborhood, tiles in cases]
     rows, columns = maps[0].shape
     width = 4.0 if len(cases) > 1 else 5.6
-    height = min(7.0, max(0.6, width * rows / columns)) + 0.8
+    height = (min(7.0, max(1.0, width * rows / columns)) if _is_plane(cases[0][0]) else 1.0) + 0.8
     figure = new_figure(width * len(cases) + 0.8, height)
     panels = figure.subplots(1, len(cases), sharey=True, squeeze=False)[0]
     low, high = min(int(m.min()) for m in maps), max(int(m.max()) for m in maps)
     for panel, visited, (neighborhood, tiles) in zip(panels, maps, cases, strict=True):
-        image = panel.imshow(visited, cmap="cividis", vmin=low, vmax=max(high, low + 1))
-        if max(visited.shape) <= MOST_NUMBERS:
-            middle = (low + high) / 2
-            for (row, column), count in np.ndenumerate(visited):
-                colour = "white" if count <= middle else "black"
-                text = panel.text(
-                    column, row, str(count), ha="center", va="center", fontsize=6, color=colour
-                )
-                # Inside its cell it changes no margins, and finding that out takes seconds.
-                text.set_in_layout(False)
+        image = panel.imshow(
+            visited, cmap="cividis", vmin=low, vmax=max(high, low + 1), aspect=_aspect(neighborhood)
+        )
+        _number(panel, visited, (low + high) / 2)
         panel.set_title(
             f"{_windows_text(neighborhood)}\n"
             f"worst {tiles.visited_max}, mean {tiles.visited_sum / tiles.q_tiles:.1f} "
@@ -212,9 +212,36 @@ def visited_figure(cases: Sequence[tuple[Neighborhood, Tiles]]) -> Figure:
         _axes(panel, "query tile", neighborhood)
     label = "key tiles visited"
     if cases[0][0].dimensions == 3:
-        label += " (first dimension: worst tile)"
+        label += "\n(first dimension: worst tile)"
     _colorbar(figure, panels, image, label)
     return figure
+
+
+def _number(panel: Axes, visited: NDArray[np.int64], middle: float) -> None:
+    """Write a number into each rectangle of equal counts, unless there are too many."""
+    row_runs, column_runs = _runs(visited[:, 0]), _runs(visited[0])
+    if len(row_runs) * len(column_runs) > MOST_NUMBERS:
+        return
+    for top, bottom in row_runs:
+        for left, right in column_runs:
+            count = int(visited[top, left])
+            text = panel.text(
+                (left + right - 1) / 2,
+                (top + bottom - 1) / 2,
+                str(count),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if count <= middle else "black",
+            )
+            # Inside its rectangle it changes no margins, and finding that out takes long.
+            text.set_in_layout(False)
+
+
+def _runs(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Begin and end of each stretch of equal counts."""
+    changes = [0, *(np.flatnonzero(np.diff(counts)) + 1).tolist(), len(counts)]
+    return list(pairwise(changes))
 
 
 def visited_map(neighborhood: Neighborhood, tiles: Tiles) -> NDArray[np.int64]:
@@ -228,6 +255,15 @@ def visited_map(neighborhood: Neighborhood, tiles: Tiles) -> NDArray[np.int64]:
     worst = int(np.prod([count.max() for count in outer[:-1]], dtype=np.int64))
     found: NDArray[np.int64] = np.outer(rows, columns) * worst
     return found
+
+
+def _is_plane(neighborhood: Neighborhood) -> bool:
+    return neighborhood.dimensions > 1
+
+
+def _aspect(neighborhood: Neighborhood) -> Literal["equal", "auto"]:
+    """A line would be too thin to see if its tokens were square."""
+    return "equal" if _is_plane(neighborhood) else "auto"
 
 
 def _windows_text(neighborhood: Neighborhood, last: int = 3) -> str:
@@ -246,8 +282,12 @@ def _pair(tile: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _colorbar(figure: Figure, panels: Sequence[Axes], image: AxesImage, label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     bar = figure.colorbar(image, ax=list(panels), shrink=0.85, aspect=25)
     bar.set_label(label, fontsize=8)
+    if "visited" in label:
+        bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     bar.ax.tick_params(labelsize=7)
 
 
