@@ -1,5 +1,6 @@
 """Windows and tiles of neighbourhood attention: NATTEN's masks, brute force, and its hazards."""
 
+import csv
 import gzip
 import hashlib
 import itertools
@@ -437,6 +438,23 @@ def test_where_nattens_predicate_differs():
     timid = ec.Neighborhood(56, 48, 24)
     assert timid.tiles(8, 8).block_sparse
     assert not natten_predicate(timid, (8,), (8,))
+
+
+def test_tile_shapes_that_natten_ships_with_a_single_query():
+    """Where the predicate can be wrong: all of them are backward and three-dimensional."""
+    with (GOLDEN / "natten_tile_shapes.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["kv_tiling"] == "static"]
+    pairs = [(row, *(row[key].split("x") for key in ("q_tile", "kv_tile"))) for row in rows]
+    exposed = {
+        (row["q_tile"], row["kv_tile"], row["direction"])
+        for row, q_tile, kv_tile in pairs
+        if any(q == "1" != kv for q, kv in zip(q_tile, kv_tile, strict=True))
+    }
+    assert exposed == {
+        ("1x8x16", "4x4x8", "backward"),
+        ("1x8x16", "2x8x8", "backward"),
+        ("1x8x8", "2x8x8", "backward"),
+    }
 
 
 @pytest.mark.slow
