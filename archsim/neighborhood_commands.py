@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
     from einsum_cascade.neighborhood import Neighborhood
     from einsum_cascade.neighborhood_tiles import Shape, Tiles
 
-EXAMPLES = {
+# What the windows are made of, and the tiles, each with an example.
+WINDOWS = {
     "shape": "30x48x80",
     "window": "18x24x24",
     "stride": "16x8x8",
     "dilation": "1x1x1",
     "causal": "0x0x0",
-    "q_tile": "4x8x8",
-    "kv_tile": "2x8x8",
 }
+TILES = {"q_tile": "4x8x8", "kv_tile": "2x8x8"}
 
 
 @app.command()
@@ -80,8 +81,6 @@ def gna(
     tiles, chosen = _tiles(neighborhood, shapes, kv_tiling)
     report = _report(neighborhood, tiles, chosen, heads, head_dim, word)
     if share is not None:
-        from dataclasses import replace
-
         from archsim.stride_sweep import end_to_end
 
         speedup = end_to_end(share, tiles.speedup_bound, dense_steps, steps)
@@ -113,21 +112,22 @@ def _read(
             try:
                 shapes[name] = read_shape(text)
             except ValueError as error:
-                hint = f"whole numbers with x between, such as {EXAMPLES[name]}"
+                hint = f"whole numbers with x between, such as {(WINDOWS | TILES)[name]}"
                 problems.append(Problem(Source(name), str(error), hint=hint))
     if dense_steps > steps:
         message, hint = f"{dense_steps} steps are more than all", f"--steps is {steps}"
         problems.append(Problem(Source("dense_steps"), message, hint=hint))
-    known = [shapes[name] for name in ("shape", "q_tile", "kv_tile") if name in shapes]
+    # A tile that is left out has as many dimensions as the rest.
+    known = [shapes[name] for name in ("shape", *TILES) if name in shapes]
     ones = (1,) * len(known[0] if known else ())
     try:
-        q_tile, kv_tile = (shapes.get(tile, ones) for tile in ("q_tile", "kv_tile"))
+        q_tile, kv_tile = (shapes.get(tile, ones) for tile in TILES)
         checked_tiles(len(ones), q_tile, kv_tile, kv_tiling)
     except SourceError as error:
         problems.extend(error.problems)
-    windows = {name: shapes[name] for name in list(EXAMPLES)[:5] if name in shapes}
+    windows = {name: shapes[name] for name in WINDOWS if name in shapes}
     neighborhood = None
-    if not {"shape", "window"} - windows.keys():
+    if windows.keys() >= {"shape", "window"}:
         try:
             neighborhood = Neighborhood(**windows)  # type: ignore[arg-type]
         except SourceError as error:
@@ -147,7 +147,7 @@ def _tiles(
     from archsim import tile_search
     from einsum_cascade.neighborhood_tiles import show_shape
 
-    if shapes.keys() >= {"q_tile", "kv_tile"}:
+    if shapes.keys() >= TILES.keys():
         return neighborhood.tiles(shapes["q_tile"], shapes["kv_tile"], kv_tiling), ""
     dims = neighborhood.dimensions
     every = {}
