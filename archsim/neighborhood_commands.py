@@ -1,4 +1,4 @@
-"""The command `gna`: neighbourhood attention in tiles, before any hardware is simulated."""
+"""The command `gna`: neighbourhood attention in tiles, and on an array."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from einsum_cascade.errors import Problem, Source, SourceError
 
 if TYPE_CHECKING:
     from archsim.neighborhood_tables import NeighborhoodReport
+    from archsim.reporting import Report
     from einsum_cascade.neighborhood import Neighborhood
     from einsum_cascade.neighborhood_tiles import Shape, Tiles
 
@@ -61,6 +62,20 @@ def gna(
     dense_steps: Annotated[
         int, typer.Option(min=0, help="Steps whose attention stays dense, with --share.")
     ] = 0,
+    arch: Annotated[
+        str | None,
+        typer.Option(help="Simulate the layer on an architecture, cycle by cycle: fusemax."),
+    ] = None,
+    mapping: Annotated[
+        str, typer.Option(help="Mapping of query and key tiles, with --arch.")
+    ] = "gna",
+    hold: Annotated[
+        int,
+        typer.Option(min=2, help="Key tiles that the buffer holds, the oldest goes, with --arch."),
+    ] = 2,
+    ungated: Annotated[
+        bool, typer.Option("--ungated", help="Masked PEs spend energy, too, with --arch.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Folder for pictures of windows and tiles."),
@@ -85,12 +100,22 @@ def gna(
 
         speedup = end_to_end(share, tiles.speedup_bound, dense_steps, steps)
         report = replace(report, e2e_bound=speedup)
+    simulated = None
+    if arch is not None:
+        simulated = _simulate(
+            neighborhood, tiles, arch, mapping, heads, head_dim, hold, not ungated
+        )
     if as_json:
-        print_json(report.as_dict())
+        found = report.as_dict()
+        if simulated is not None:
+            found["simulated"] = simulated.as_dict()
+        print_json(found)
     else:
         from archsim.neighborhood_tables import print_neighborhood
 
         print_neighborhood(report)
+        if simulated is not None:
+            print(simulated)
     if out is not None:
         from archsim.neighborhood_pictures import draw_neighborhood
 
@@ -162,6 +187,28 @@ def _tiles(
         f"tiles chosen: queries {show_shape(found.q_tile)}, keys {show_shape(found.kv_tile)}, "
         f"which compute least {pairs}"
     )
+
+
+def _simulate(
+    neighborhood: Neighborhood,
+    tiles: Tiles,
+    arch: str,
+    mapping: str,
+    heads: int,
+    head_dim: int,
+    hold: int,
+    gated: bool,
+) -> Report:
+    """Run a layer on an array; keys of a query tile come with the last dimension the slowest."""
+    from archsim.neighborhood_run import lower_neighborhood, run_neighborhood
+    from einsum_cascade.catalog import workload
+
+    sizes = workload(H=heads, E=head_dim, F=head_dim)
+    order = tuple(reversed(range(neighborhood.dimensions)))
+    program = lower_neighborhood(
+        neighborhood, tiles, sizes, arch, mapping, entries=hold, kv_order=order, gated=gated
+    )
+    return run_neighborhood(program)
 
 
 def _report(
