@@ -1,4 +1,4 @@
-"""What a table of blocks leaves of a mapping's tiles: points, steps and words, as `filters` counts."""
+"""What a table of blocks leaves of the tiles: points, steps and words, counted as in `filters`."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations, product
 from math import prod
 
 import numpy as np
@@ -127,6 +127,25 @@ def lines_of(
     return Lines(blocks, queries, np.array(tokens))
 
 
+def best_lines(
+    neighborhood: Neighborhood, tiles: Tiles, *, entries: int = STREAM, gated: bool = True
+) -> Lines:
+    """The table whose orders of query and key tiles fetch least; of equal ones the first.
+
+    A buffer that holds no window gains nothing from an order, so row-major ones are kept there.
+    """
+    orders = list(permutations(range(neighborhood.dimensions)))
+    found = None
+    for q_order, kv_order in product(orders, orders) if entries > STREAM else [(None, None)]:
+        lines = lines_of(
+            neighborhood, tiles, entries=entries, q_order=q_order, kv_order=kv_order, gated=gated
+        )
+        if found is None or lines.blocks.loads < found.blocks.loads:
+            found = lines
+    assert found is not None
+    return found
+
+
 @dataclass(frozen=True)
 class _Line:
     """A query tile along a dimension: its tokens, the blocks of keys it visits, and their masks."""
@@ -206,4 +225,4 @@ def _tokens(neighborhood: Neighborhood, places: Sequence[Ints]) -> Ints:
     return np.where(there, found, -1)
 
 
-__all__ = ["STREAM", "Lines", "lines_of"]
+__all__ = ["STREAM", "Lines", "best_lines", "lines_of"]

@@ -199,15 +199,14 @@ def _simulate(
     hold: int,
     gated: bool,
 ) -> Report:
-    """Run a layer on an array; keys of a query tile come with the last dimension the slowest."""
+    """Run a layer on an array, in the orders of query and key tiles that fetch least."""
+    from archsim.neighborhood_blocks import best_lines
     from archsim.neighborhood_run import lower_neighborhood, run_neighborhood
     from einsum_cascade.catalog import workload
 
     sizes = workload(H=heads, E=head_dim, F=head_dim)
-    order = tuple(reversed(range(neighborhood.dimensions)))
-    program = lower_neighborhood(
-        neighborhood, tiles, sizes, arch, mapping, entries=hold, kv_order=order, gated=gated
-    )
+    lines = best_lines(neighborhood, tiles, entries=hold, gated=gated)
+    program = lower_neighborhood(neighborhood, tiles, sizes, arch, mapping, lines=lines)
     return run_neighborhood(program)
 
 

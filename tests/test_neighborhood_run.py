@@ -13,7 +13,7 @@ from archsim import engine, slots
 from archsim.blocks import fetches
 from archsim.hdl.simulator import run_machine
 from archsim.hdl.top import generate
-from archsim.neighborhood_blocks import lines_of
+from archsim.neighborhood_blocks import best_lines, lines_of
 from archsim.neighborhood_run import lower_neighborhood, run_neighborhood
 from archsim.pe import simulate_pe
 from einsum_cascade.neighborhood import Neighborhood
@@ -143,6 +143,21 @@ def test_a_buffer_for_the_window_makes_a_layer_compute_bound():
     assert kept.cycles < streamed.cycles
     assert kept.bottleneck != "dram"
     assert kept.cycles <= 1.02 * kept.lower_bound_cycles
+
+
+def test_the_best_orders_keep_windows_that_query_tiles_share():
+    """Cosmos: all times see all times, so query tiles of one place come one after the other.
+
+    Then rows of 5 places follow each other slowly enough for 48 tiles, two windows of 24, to hold
+    whatever comes back: every key is fetched once.
+    """
+    neighborhood = Neighborhood((16, 44, 80), (16, 24, 16), (1, 8, 16))
+    tiles = neighborhood.tiles((4, 4, 16), (4, 4, 16))
+    first = lines_of(neighborhood, tiles, entries=48).blocks.loads
+    best = best_lines(neighborhood, tiles, entries=48).blocks.loads
+    every = neighborhood.tokens // 256
+    assert first == 24 * every
+    assert best == every
 
 
 def test_what_does_not_fit_is_refused():
