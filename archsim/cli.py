@@ -15,7 +15,13 @@ from typing import Annotated, Any
 
 import typer
 
-from archsim import analysis_commands, derivation_commands, hardware_commands, simulation_commands
+from archsim import (
+    analysis_commands,
+    derivation_commands,
+    hardware_commands,
+    neighborhood_commands,
+    simulation_commands,
+)
 from archsim.command_line import Cascade, Json, SetSizes, app, bad, print_json, sizes
 from einsum_cascade.errors import Problem, SourceError, legal_words
 
@@ -26,6 +32,7 @@ __all__ = [
     "derivation_commands",
     "hardware_commands",
     "main",
+    "neighborhood_commands",
     "simulation_commands",
 ]
 KINDS = ("cascades", "models", "architectures", "mappings")
@@ -277,7 +284,7 @@ def study(
 
 @app.command()
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="The paper: fusemax.")],
+    paper: Annotated[str, typer.Argument(help="The paper: fusemax or gna.")],
     seq: Annotated[
         str | None, typer.Option(help="Sequence lengths, multiples of 256: 1024,4096.")
     ] = None,
@@ -288,10 +295,15 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Reproduce a paper's evaluation from cascades, mappings and hardware."""
+    if paper == "gna":
+        for option, value in (("--seq", seq), ("--model", model)):
+            if value is not None:
+                raise bad(option, "is for fusemax", "gna has layouts of its own: leave it out")
+        _reproduce_gna(out, as_json)
+        return
     if paper != "fusemax":
-        raise bad(
-            "reproduce", f"unknown paper '{paper}'", legal_words(paper, ["fusemax"], "papers")
-        )
+        hint = legal_words(paper, ["fusemax", "gna"], "papers")
+        raise bad("reproduce", f"unknown paper '{paper}'", hint)
     from archsim import reproduction, reproduction_tables
 
     lengths = reproduction.LENGTHS if seq is None else tuple(_lengths(seq))
@@ -306,6 +318,23 @@ def reproduce(
         print_json(result.as_dict())
         return
     reproduction_tables.print_reproduction(result)
+    for path in written:
+        print(f"wrote {path}")
+
+
+def _reproduce_gna(out: Path | None, as_json: bool) -> None:
+    from archsim import gna_reproduction, gna_tables
+
+    result = gna_reproduction.reproduce_gna()
+    written = []
+    if out is not None:
+        from archsim import gna_plots
+
+        written = gna_plots.draw_gna(result, out)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    gna_tables.print_gna(result)
     for path in written:
         print(f"wrote {path}")
 

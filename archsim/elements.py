@@ -38,7 +38,7 @@ def coordinates(program: Program, access: Access, at: Mapping[str, Any]) -> tupl
         if rank in splits:
             value = 0
             for part in splits[rank]:
-                value = value * program.sizes[part] + at[part.lower()]
+                value = value * program.sizes[part] + _place(program, part.lower(), at)
             found.append(value)
             last = rank
             continue
@@ -46,9 +46,25 @@ def coordinates(program: Program, access: Access, at: Mapping[str, Any]) -> tupl
         if whole != rank and whole == last:
             found[-1] = found[-1] * program.sizes[rank] + at[variable]
         else:
-            found.append(at[variable])
+            found.append(_place(program, variable, at))
         last = whole
     return tuple(found)
+
+
+def _place(program: Program, variable: str, at: Mapping[str, Any]) -> Any:
+    """The coordinate of a variable; along a table's line, which block of keys it is."""
+    blocks = program.blocks
+    if blocks is not None and variable == blocks.inner:
+        return blocks.of(at, blocks.keys)
+    return at[variable]
+
+
+def _size(program: Program, rank: str) -> int:
+    """Extent of a whole rank; of keys in a table, that of its blocks."""
+    blocks = program.blocks
+    if blocks is not None and blocks.inner.upper() in dict(program.partitions).get(rank, ()):
+        return blocks.count * program.sizes[rank] // program.sizes[blocks.inner.upper()]
+    return program.sizes[rank]
 
 
 def put(array: Array, where: tuple[Any, ...], values: Array) -> None:
@@ -68,7 +84,7 @@ def shape(program: Program, access: Access) -> tuple[int, ...]:
         axis = parts[: max(1, count)]
         del parts[: len(axis)]
         is_whole = axis[0] == whole or tuple(axis) == split
-        found.append(program.sizes[whole] if is_whole else prod(program.sizes[r] for r in axis))
+        found.append(_size(program, whole) if is_whole else prod(program.sizes[r] for r in axis))
     return tuple(found)
 
 

@@ -58,6 +58,8 @@ def granules(program: Program) -> list[Granule]:
                 at = dict(tile.at)
                 groups.setdefault(tuple(at[loop] for loop in move.loops), []).append(tile.index)
         found = [tuple(tiles) for tiles in groups.values()]
+        if program.by_table(move):
+            found = [tuple(tiles) for tiles in _by_table(program, move)]
         found.sort(key=lambda tiles: tiles[0 if move.kind == "fetch" else -1])
         for number, shared in enumerate(found):
             first = program.tiles[shared[0]]
@@ -67,6 +69,23 @@ def granules(program: Program) -> list[Granule]:
             ordered.append(((run, position + move.lag, rank), granule))
     ordered.sort(key=lambda item: item[0])
     return [granule for _, granule in ordered]
+
+
+def _by_table(program: Program, move: Move) -> list[list[int]]:
+    """Tiles that share each block that is fetched: all that read it before it comes again."""
+    blocks = program.blocks
+    assert blocks is not None
+    found: list[list[int]] = []
+    latest: dict[tuple[int, ...], int] = {}
+    for tile in program.tiles:
+        at = dict(tile.at)
+        outside = (at[loop] for loop in move.loops if loop not in (blocks.outer, blocks.inner))
+        key = (*outside, blocks.of(at, blocks.keys))
+        if blocks.of(at, blocks.fetched):
+            latest[key] = len(found)
+            found.append([])
+        found[latest[key]].append(tile.index)
+    return found
 
 
 __all__ = ["TICKS", "Granule", "granules", "latency_of", "ticks_of"]

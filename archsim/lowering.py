@@ -11,6 +11,7 @@ from dataclasses import replace
 from math import prod
 
 from archsim.arch import Architecture, Array, load_architecture
+from archsim.block_filters import BlockFilters
 from archsim.chain import Chain
 from archsim.errors import ArchError
 from archsim.issue import Body, Item
@@ -111,6 +112,7 @@ def _lower(placed: Placed) -> Program:
         lanes.return_entries,
         mapping.drain,
         placed.filters.limits if placed.filters else (),
+        blocks=placed.filters.blocks if isinstance(placed.filters, BlockFilters) else None,
     )
     problems = [*_check_load(placed), *_check_tiles(program), *_check_words(program)]
     if problems:

@@ -9,6 +9,7 @@ made. Nothing here knows a time: lags and numbers of entries are all there is.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 
 from archsim.placement import BATCH_RANKS, Placed
@@ -35,7 +36,10 @@ def moves_of(program: Program) -> Iterator[Move]:
         readers = tuple(dict.fromkeys(tasks))
         loops, words, entries = _granule(program, name)
         lag = min(lags[task] for task in readers)
-        yield Move("fetch", name, loops, words, entries, lag, readers)
+        move = Move("fetch", name, loops, words, entries, lag, readers)
+        if program.blocks is not None and program.by_table(move):
+            move = replace(move, entries=program.blocks.entries)
+        yield move
     for task in program.tasks:
         if task.goes == "output":
             loops, words, _ = _granule(program, task.tensor)

@@ -15,6 +15,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.blocks import FULL, Blocks
+
 
 @dataclass(frozen=True, slots=True)
 class Loop:
@@ -47,7 +49,7 @@ class Tile:
     """A point of the nest: its linear index and coordinates, and how much of the array it fills.
 
     `offsets` has an entry for each limit: its value at the first row and column if some points of
-    the tile fail it, None if none does.
+    the tile fail it, None if none does; `mask` is the number of its mask in a table of blocks.
     """
 
     index: int
@@ -55,11 +57,12 @@ class Tile:
     rows: int
     cols: int
     offsets: tuple[int | None, ...] = ()
+    mask: int = FULL
 
     @property
     def is_partial(self) -> bool:
-        """True if a limit leaves out some of its points."""
-        return any(offset is not None for offset in self.offsets)
+        """True if a limit, or a table of blocks, leaves out some of its points."""
+        return self.mask != FULL or any(offset is not None for offset in self.offsets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +94,12 @@ class Nest:
     rows: Span
     cols: Span
     limits: tuple[Limit, ...] = ()
+    blocks: Blocks | None = None
 
     def tile(self, index: int, at: dict[str, int]) -> Tile | None:
         """The tile at a point; None if it holds nothing."""
         rows, cols = self.rows.filled(at), self.cols.filled(at)
-        if rows <= 0 or cols <= 0:
+        if rows <= 0 or cols <= 0 or (self.blocks is not None and not self.blocks.has(at)):
             return None
         offsets: list[int | None] = []
         for limit in self.limits:
@@ -106,7 +110,8 @@ class Nest:
                 return None
             whole = first + sum(min(0, end) for end in ends) >= 0
             offsets.append(None if whole else first)
-        return Tile(index, tuple(at.items()), rows, cols, tuple(offsets))
+        mask = FULL if self.blocks is None else self.blocks.of(at, self.blocks.masks)
+        return Tile(index, tuple(at.items()), rows, cols, tuple(offsets), mask)
 
     def tiles(self) -> tuple[Tile, ...]:
         """Every tile in order."""
@@ -126,6 +131,9 @@ class Nest:
             if offset is not None:
                 along = limit.of(self.rows.variable) * r + limit.of(self.cols.variable) * c
                 kept = kept & (offset + along >= 0)
+        if self.blocks is not None and tile.mask != FULL:
+            block = self.blocks.mask(tile.mask)[: shape[0], : shape[1]]
+            kept[: block.shape[0], : block.shape[1]] &= block
         return kept
 
 
@@ -141,7 +149,7 @@ def mask_table(
     table: list[NDArray[np.bool_]] = []
     found = []
     for tile in tiles:
-        key = (tile.rows, tile.cols, tile.offsets)
+        key = (tile.rows, tile.cols, tile.offsets, tile.mask)
         if key not in numbers:
             mask = nest.mask(tile, shape)
             numbers[key] = masks.setdefault(mask.tobytes(), len(table))

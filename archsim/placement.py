@@ -18,6 +18,7 @@ from fractions import Fraction
 from math import prod
 
 from archsim.arch import Architecture
+from archsim.block_filters import BlockFilters
 from archsim.errors import ArchError
 from archsim.filters import HINT, Filters, filters_of, refusal
 from archsim.formulas import ceil_div, compute
@@ -83,7 +84,7 @@ class Placed:
     batch: int
     phases: tuple[Phase, ...]
     # What filters leave of the tiles; None without filters.
-    filters: Filters | None = None
+    filters: Filters | BlockFilters | None = None
     # Each phase placed on its own, if some are laid out in their own way; `tiling` is then that of
     # the phase that holds most in the buffer.
     stages: tuple[Placed, ...] = ()
@@ -103,8 +104,11 @@ def place(
     mapping: Mapping,
     *,
     double_buffer: bool = True,
+    blocks: BlockFilters | None = None,
 ) -> Placed:
     """Put a cascade on an architecture; `double_buffer` as in `tiling.tile`.
+
+    `blocks` leaves of the tiles what a table says, on a cascade without filters.
 
     A cascade that equals the mapping's up to names is placed as that one, in its words. Query heads
     that share keys are packed (`packing`).
@@ -126,7 +130,7 @@ def place(
         parts = tuple(stage.phases[0] for stage in stages)
         return replace(placed, tiling=widest.tiling, phases=parts, stages=stages)
     tiling = tile(cascade, workload, architecture, mapping, double_buffer=double_buffer)
-    filters = filters_of(cascade, architecture, mapping, tiling)
+    filters = blocks or filters_of(cascade, architecture, mapping, tiling)
     where = dict(mapping.placements)
     work: dict[str, list[Work]] = {}
     for einsum in cascade.einsums:
@@ -271,7 +275,7 @@ def _work(
     where: Placement,
     architecture: Architecture,
     tiling: Tiling,
-    filters: Filters | None,
+    filters: Filters | BlockFilters | None,
 ) -> Work:
     ranks = [cascade.rank_of(variable) for variable in einsum.variables]
     leaves = tuple(leaf for rank in ranks for leaf in tiling.leaves(rank))
@@ -347,7 +351,7 @@ def _phase(
     groups: tuple[tuple[str, ...], ...],
     index: int,
     work: dict[str, list[Work]],
-    filters: Filters | None,
+    filters: Filters | BlockFilters | None,
 ) -> Phase:
     """Collect one phase: its work, and what it reads from and writes to the outer memory."""
     group = groups[index]
@@ -393,7 +397,11 @@ def _size(cascade: Cascade, tiling: Tiling, name: str) -> int:
 
 
 def _fetched(
-    cascade: Cascade, mapping: Mapping, tiling: Tiling, name: str, filters: Filters | None
+    cascade: Cascade,
+    mapping: Mapping,
+    tiling: Tiling,
+    name: str,
+    filters: Filters | BlockFilters | None,
 ) -> int:
     """Words of a tensor that are read, each as often as the buffer does not hold it."""
     extents = dict(tiling.extents)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.arch import Architecture, Array
+from archsim.blocks import Blocks
 from archsim.energy import through_buffer
 from archsim.issue import Body, show_entry
 from archsim.nest import Limit, Loop, Nest, Tile, mask_table, span
@@ -45,6 +46,8 @@ class Program:
     # Filters on points, and what is moved between memory and buffer.
     limits: tuple[Limit, ...] = ()
     moves: tuple[Move, ...] = ()
+    # Or, instead of limits, a table of which tiles are there.
+    blocks: Blocks | None = None
     # The file it was read from, if any.
     document: Document | None = None
 
@@ -161,7 +164,7 @@ class Program:
     def spacing(self, task: Task) -> int:
         """Tiles at least from one on which a task acts to the next; some may be missing."""
         spacing = 1
-        if any(limit.skips for limit in self.limits):
+        if self.blocks is not None or any(limit.skips for limit in self.limits):
             return spacing
         for inner in reversed(self.nest):
             if inner.variable not in dict(task.when):
@@ -191,7 +194,7 @@ class Program:
         rows, cols = (
             span(variable, self.sizes, self.partitions) for variable in (self.rows, self.cols)
         )
-        return Nest(self.nest, rows, cols, self.limits)
+        return Nest(self.nest, rows, cols, self.limits, self.blocks)
 
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
@@ -308,6 +311,15 @@ class Program:
     def compute_only(self) -> Program:
         """The same Program with a memory that is never late: what hardware is compared with."""
         return replace(self, moves=())
+
+    def by_table(self, move: Move) -> bool:
+        """True if a table says for which tiles a move acts: it fetches blocks of keys."""
+        blocks = self.blocks
+        return (
+            blocks is not None
+            and move.kind == "fetch"
+            and {blocks.outer, blocks.inner} <= set(move.loops)
+        )
 
     def granule_bytes(self, move: Move, tile: Tile) -> int:
         """Bytes of the granule that a move brings or takes for a tile; ragged ends count as is."""

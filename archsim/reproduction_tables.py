@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from archsim.plots import short_length
 from archsim.quantities import show_bytes, show_seconds
 from archsim.reproduction import CONFIGURATIONS, Reproduction
+from archsim.rich_tables import new_console, new_table
 from einsum_cascade.catalog import load
 from einsum_cascade.pass_analysis import passes as analyse
 
@@ -18,30 +18,16 @@ if TYPE_CHECKING:
 
 def print_reproduction(result: Reproduction) -> None:
     """Print every table, what was compared with the paper, and the deviations by reason."""
-    from rich.console import Console as NewConsole
-
-    # A pipe has no width; tables must not be squeezed to 80 columns there.
-    console = NewConsole(width=None if sys.stdout.isatty() else 120)
+    console = new_console()
     console.print(_configurations())
     console.print(_speedups(result))
     console.print(_headlines(result))
     _print_comparison(result, console)
 
 
-def _table(title: str, *headers: str, words: int = 1) -> Table:
-    """An empty table; its first columns hold words, the others figures."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for i, header in enumerate(headers):
-        table.add_column(header, justify="left" if i < words else "right")
-    return table
-
-
 def _configurations() -> Table:
     """What each configuration is made of, and how often its cascade passes over the keys."""
-    table = _table(
+    table = new_table(
         "Configurations", "name", "cascade", "architecture", "mapping", "passes over M", words=4
     )
     for c in CONFIGURATIONS:
@@ -51,7 +37,7 @@ def _configurations() -> Table:
 
 
 def _speedups(result: Reproduction) -> Table:
-    table = _table(
+    table = new_table(
         "Attention: speedup over unfused, and the full FuseMax (+Binding)",
         "model",
         "tokens",
@@ -83,7 +69,7 @@ def _speedups(result: Reproduction) -> Table:
 
 def _headlines(result: Reproduction) -> Table:
     title = f"Headlines: means over {len(result.cases)} cases"
-    table = _table(title, "figure", "computed", "paper")
+    table = new_table(title, "figure", "computed", "paper")
     for name, value in result.headlines.items():
         what, claim = result.claims.get(name, (name.replace("_", " "), None))
         # The paper averages over its own models and lengths; other means are not comparable.

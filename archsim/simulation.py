@@ -9,6 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from archsim import slots
+from archsim.block_values import block_values
 from archsim.chain import Chain
 from archsim.elements import random_inputs
 from archsim.errors import ArchError
@@ -109,8 +110,11 @@ def has_waves(program: Program) -> bool:
     """True if waves execute all that a Program has.
 
     They know no sums that go on from tile to tile in PEs, no sums over words in lanes, no words
-    that rows take one after the other inside a task, no rows as words of a lane, and no idle unit.
+    that rows take one after the other inside a task, no rows as words of a lane, no idle unit, and
+    no table of blocks.
     """
+    if program.blocks is not None:
+        return False
     for task in program.tasks:
         in_lanes = task.unit == program.lanes.name
         operands = [operand for step in task.steps for operand in step.operands]
@@ -137,12 +141,20 @@ def _check(
     whole = {cascade.whole_of(rank) for rank in ranks}
     if prod(sizes[rank] for rank in whole) > CHECKED_POINTS:
         return
+    if isinstance(program, Program) and program.blocks is not None:
+        _compare(program, block_values(program, inputs), values)
+        return
     parts = [part for _, split in cascade.splits for part in split[1:]]
     # Some ranks are of no tensor: the keys of a window, say.
     others = [rank for rank in cascade.ranks if rank not in ranks | whole]
     known = {rank: sizes[rank] for rank in (*parts, *others)}
-    expected = evaluate(cascade, sizes=known, **inputs)
-    for name in cascade.outputs:
+    _compare(program, evaluate(cascade, sizes=known, **inputs), values)
+
+
+def _compare(
+    program: Program | Chain, expected: Mapping[str, Any], values: Mapping[str, Any]
+) -> None:
+    for name in program.placed.cascade.outputs:
         error = _error(values[name], expected[name])
         if not error <= TOLERANCE:
             what = f"{name} differs from the cascade's by {error:.1e} of its largest value"

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-SAME, BACK, LATEST, NOWHERE = range(4)
-FIRST, LAST = 1, 2
+SAME, BACK, LATEST, NOWHERE, HELD = range(5)
+FIRST, LAST, TABLE = 1, 2, 3
+# Kinds whose acts are kept by line.
+IN_LINES = (BACK, LATEST, HELD)
 # Ages of acts that are not there, and of those too long ago to matter.
 NONE, FAR = -(1 << 40), 1 << 40
 # Columns of a span: elements of its rank, PEs that one tile may fill.
@@ -47,6 +49,14 @@ class Shape(NamedTuple):
     tasks: int
     lag: int
     near: int
+    # A table of blocks, empty if there is none: the loops over lines and positions, lengths [line],
+    # and [line, position]: which block, PEs that hold points, is it fetched.
+    outer: int
+    inner: int
+    lengths: Ints
+    blocks: Ints
+    kept: Ints
+    fetched: Ints
 
 
 class State(NamedTuple):
@@ -78,6 +88,8 @@ def is_there(shape: Shape, at: Ints) -> bool:
     rows, cols = filled(shape, at, 0), filled(shape, at, 1)
     if rows <= 0 or cols <= 0:
         return False
+    if shape.lengths.shape[0] and at[shape.inner] >= shape.lengths[at[shape.outer]]:
+        return False
     for k in range(shape.terms.shape[0]):
         most = shape.ends[k, 2] + max(0, shape.ends[k, 0] * (rows - 1))
         most += max(0, shape.ends[k, 1] * (cols - 1))
@@ -105,6 +117,8 @@ def is_at(shape: Shape, at: Ints, loop: int, which: int) -> bool:
 def points(shape: Shape, at: Ints, rows: int, cols: int) -> int:
     """PEs that hold points of a tile: those that every limit keeps."""
     count = shape.terms.shape[0]
+    if shape.lengths.shape[0]:
+        return int(shape.kept[at[shape.outer], at[shape.inner]])
     if count == 0:
         return rows * cols
     total = 0
@@ -134,22 +148,26 @@ def enter(shape: Shape, state: State, at: Ints, entry: Ints) -> bool:
     for a in range(actors):
         acting = 1
         for n in range(shape.counts.shape[0]):
-            if shape.when[a, n] and not is_at(shape, at, n, shape.when[a, n]):
+            if shape.when[a, n] in (FIRST, LAST) and not is_at(shape, at, n, shape.when[a, n]):
                 acting = 0
                 break
+        if shape.when[a, 0] == TABLE:
+            acting = shape.fetched[at[shape.outer], at[shape.inner]]
         entry[a] = acting
         acts[a] += acting
     for p in range(pointers):
         reader, maker, kind, loop, steps, first, _ = shape.pointers[p]
         row = first
         stamp = 0
-        if kind in (BACK, LATEST):
+        if kind == HELD:
+            row += shape.blocks[at[shape.outer], at[shape.inner]]
+        elif kind in (BACK, LATEST):
             for n in range(at.shape[0]):
                 row += shape.multipliers[p, n] * at[n]
         found = NONE
         if kind == SAME:
             found = acts[maker] - 1
-        elif kind == LATEST:
+        elif kind in (LATEST, HELD):
             if entry[maker]:
                 lines[row, 0], lines[row, 1], lines[row, 2] = tile, 1, acts[maker] - 1
             if lines[row, 1]:

@@ -18,10 +18,11 @@ from archsim.program import Move, Operand, Program, Task
 
 Ints = NDArray[np.int64]
 
-# How a pointer finds the act it means; NOWHERE means none, in any tile.
-SAME, BACK, LATEST, NOWHERE = range(4)
-# A loop of which only the first or the last tile is acted on.
-FIRST, LAST = 1, 2
+# How a pointer finds the act it means; NOWHERE means none, in any tile; HELD, the latest one of the
+# same block.
+SAME, BACK, LATEST, NOWHERE, HELD = range(5)
+# A loop of which only the first or the last tile is acted on; a table says which tiles are.
+FIRST, LAST, TABLE = 1, 2, 3
 
 
 class NotCountableError(Exception):
@@ -86,6 +87,9 @@ def tables_of(program: Program) -> Tables:
             raise NotCountableError(f"{name} acts once in several loops that filters cut")
         for loop, which in conditions.items():
             when[index[name], loops.index(loop)] = FIRST if which == "first" else LAST
+    for move in program.moves:
+        if program.by_table(move):
+            when[index[move.name]] = TABLE
     pointers: list[Pointer] = []
     pointer_of: dict[tuple[str, Operand | str], int] = {}
     for task in program.tasks:
@@ -97,7 +101,8 @@ def tables_of(program: Program) -> Tables:
             for name in move.tasks:
                 pointer_of[name, move.name] = len(pointers)
                 keys = _keys(loops, whens[move.name])
-                found = Pointer(index[name], index[move.name], LATEST, keys=keys)
+                kind = HELD if program.by_table(move) else LATEST
+                found = Pointer(index[name], index[move.name], kind, keys=keys)
                 pointers.append(found)
     reuses: list[Reuse] = []
     reuse_of: dict[tuple[str, str, Operand | str], int] = {}
@@ -123,7 +128,13 @@ def tables_of(program: Program) -> Tables:
 
 def _loops(program: Program) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Loops of several tiles; batches and heads are one loop where nobody tells them apart."""
-    found = {loop.variable: loop.count for loop in program.nest if loop.count > 1}
+    blocks = program.blocks
+    kept = {blocks.outer, blocks.inner} if blocks is not None else set()
+    found = {
+        loop.variable: loop.count
+        for loop in program.nest
+        if loop.count > 1 or loop.variable in kept
+    }
     both = {"b", "h"} <= found.keys() and list(found)[:2] == ["b", "h"]
     told = [set(dict(task.when)) for task in program.tasks]
     told += [{"b", "h"} - set(move.loops) for move in program.moves]

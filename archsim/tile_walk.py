@@ -178,6 +178,13 @@ class _Walker:
         return ArchError(Problem(Source(program.name), what, hint=hint))
 
 
+def _same_lines(shape: kernel.Shape) -> Ints:
+    """A number for each line of blocks, the same for lines that are equal."""
+    tables = (shape.blocks, shape.kept, shape.fetched)
+    rows = np.column_stack([shape.lengths, *tables])
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
 def _append(items: list[tuple[int, int]], child: int, times: int) -> None:
     if items and items[-1][0] == child:
         items[-1] = (child, items[-1][1] + times)
@@ -208,10 +215,12 @@ def _shape(tables: Tables, near: int) -> kernel.Shape:
         for n in reversed(pointer.keys):
             multipliers[p, n] = lines
             lines *= int(counts[n])
+        if pointer.kind == kernel.HELD and program.blocks is not None:
+            lines = int(program.blocks.keys.max(initial=0)) + 1
         pointers[p] = (
             pointer.reader, pointer.maker, pointer.kind, pointer.loop, pointer.steps, rows, lines,
         )  # fmt: skip
-        rows += lines if pointer.kind in (kernel.BACK, kernel.LATEST) else 0
+        rows += lines if pointer.kind in kernel.IN_LINES else 0
     lag = tables.lag
     reuses = np.zeros((len(tables.reuses), 6), np.int64)
     first = 0
@@ -220,6 +229,8 @@ def _shape(tables: Tables, near: int) -> kernel.Shape:
         is_move = reuse.writer >= len(program.tasks)
         reuses[u] = reuse.writer, reuse.pointer, reuse.depth, first, versions, is_move
         first += versions
+    blocks = program.blocks
+    none = np.zeros((0, 0), np.int64)
     words = np.zeros((len(program.moves), 3), np.int64)
     for m, move in enumerate(program.moves):
         inner = [v for v in move.words if v not in (program.rows, program.cols)]
@@ -228,11 +239,15 @@ def _shape(tables: Tables, near: int) -> kernel.Shape:
     return kernel.Shape(
         counts, spans, steps, terms, ends, tables.when, pointers, multipliers, reuses, words,
         len(program.tasks), lag, near,
+        loops.index(blocks.outer) if blocks else 0, loops.index(blocks.inner) if blocks else 0,
+        blocks.lengths if blocks else np.zeros(0, np.int64),
+        blocks.keys if blocks else none, blocks.kept if blocks else none,
+        blocks.fetched.astype(np.int64) if blocks else none,
     )  # fmt: skip
 
 
 def _state(tables: Tables, shape: kernel.Shape) -> kernel.State:
-    rows = sum(int(p[6]) for p in shape.pointers if p[2] in (kernel.BACK, kernel.LATEST))
+    rows = sum(int(p[6]) for p in shape.pointers if p[2] in kernel.IN_LINES)
     steps = max((p.steps for p in tables.pointers), default=1)
     versions = int(shape.reuses[:, 4].sum()) if len(shape.reuses) else 0
     width = len(tables.actors) + len(tables.pointers) + len(tables.reuses)
@@ -263,6 +278,8 @@ def _alike(shape: kernel.Shape, at: list[int], level: int) -> Iterator[tuple[int
         enough = int(shape.spans[axis, kernel.ROOM] + (shape.steps[axis] * reach * inside).sum())
         enough += int(shape.steps[axis].max(initial=0))
         marks.append(np.minimum(left, enough))
+    if len(shape.lengths) and level == shape.outer:
+        marks.append(_same_lines(shape))
     for n in range(shape.terms.shape[0]):
         base = shape.ends[n, 2] + int(shape.terms[n] @ outer) + shape.terms[n, level] * k
         ends = [shape.terms[n, i] * reach[i] for i in range(len(at)) if inside[i]]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from einsum_cascade.errors import CascadeError, Problem, Source
     from einsum_cascade.interpreter import evaluate
     from einsum_cascade.legality import parse
+    from einsum_cascade.neighborhood import Neighborhood
     from einsum_cascade.pass_analysis import PassReport, passes
 
 _HOME = {
@@ -23,6 +24,7 @@ _HOME = {
     "Cascade": "cascade",
     "CascadeError": "errors",
     "Derivation": "derivation.pipeline",
+    "Neighborhood": "neighborhood",
     "PassReport": "pass_analysis",
     "Problem": "errors",
     "Source": "errors",
@@ -42,6 +44,7 @@ __all__ = [
     "Cascade",
     "CascadeError",
     "Derivation",
+    "Neighborhood",
     "PassReport",
     "Problem",
     "Source",
