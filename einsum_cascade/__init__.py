@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from einsum_cascade.bound_report import Bounds, bounds
     from einsum_cascade.cascade import Cascade, Workload
     from einsum_cascade.catalog import load, names, workload
+    from einsum_cascade.compiled import Compiled
+    from einsum_cascade.compiled import compile_ as compile
     from einsum_cascade.derivation.pipeline import Derivation, derive
     from einsum_cascade.errors import CascadeError, Problem, Source
     from einsum_cascade.interpreter import evaluate
@@ -22,12 +24,14 @@ _HOME = {
     "Bounds": "bound_report",
     "Cascade": "cascade",
     "CascadeError": "errors",
+    "Compiled": "compiled",
     "Derivation": "derivation.pipeline",
     "PassReport": "pass_analysis",
     "Problem": "errors",
     "Source": "errors",
     "Workload": "cascade",
     "bounds": "bound_report",
+    "compile": "compiled",
     "derive": "derivation.pipeline",
     "evaluate": "interpreter",
     "load": "catalog",
@@ -41,12 +45,14 @@ __all__ = [
     "Bounds",
     "Cascade",
     "CascadeError",
+    "Compiled",
     "Derivation",
     "PassReport",
     "Problem",
     "Source",
     "Workload",
     "bounds",
+    "compile",
     "derive",
     "evaluate",
     "load",
@@ -62,7 +68,9 @@ def __getattr__(name: str) -> Any:
         return import_module("einsum_cascade.formats")
     if name not in _HOME:
         raise AttributeError(f"module 'einsum_cascade' has no attribute {name!r}")
-    return getattr(import_module(f"einsum_cascade.{_HOME[name]}"), name)
+    # `compile` is a builtin of Python, so its home calls it by another name.
+    own = "compile_" if name == "compile" else name
+    return getattr(import_module(f"einsum_cascade.{_HOME[name]}"), own)
 
 
 def __dir__() -> list[str]:

@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from einsum_cascade.array_shapes import array_ranks, batch_index, batch_shape, extents_of, readings
+from einsum_cascade.arguments import read_arguments
+from einsum_cascade.array_shapes import array_ranks, batch_index
 from einsum_cascade.cascade import Cascade, Einsum, Tensor, affine, variables_in
-from einsum_cascade.errors import CascadeError, closest, legal_words
+from einsum_cascade.errors import CascadeError
 from einsum_cascade.expressions import (
     VARIABLE,
     Access,
@@ -82,60 +83,20 @@ def evaluate(
         >>> float(out["Z"])
         11.0
     """
-    parameters = dict(cascade.parameters)
-    free = [name for name, value in parameters.items() if value is None]
-    _check_names(cascade, free, parameters, arrays)
-    for name in parameters:
-        if name in arrays:
-            value = _numbers(name, arrays.pop(name))
-            if value.ndim:
-                raise CascadeError(f"{name} is one number, not an array of shape {value.shape}")
-            parameters[name] = float(value)
-    given = {name: _numbers(name, arrays[name]) for name in cascade.inputs}
-    batch_axes, forms = readings(cascade, given, sizes or {})
-    extents = extents_of(cascade, given, forms, sizes or {})
-    batch = batch_shape(given, batch_axes)
+    given = read_arguments(cascade, sizes, arrays)
     steps = plan(cascade.einsums, dict(cascade.variables))
     results: dict[str, list[Array]] = {name: [] for name in cascade.outputs}
-    for point in np.ndindex(*batch):
+    for point in np.ndindex(*given.batch):
         tensors = {}
-        for name, array in given.items():
-            part = array[batch_index(array.shape[: batch_axes[name]], batch, point)]
-            tensors[name] = _split(cascade, cascade.tensor(name), part, extents, forms[name])
-        _Run(cascade, extents, parameters, tensors).run(steps, {})
+        for name, array in given.arrays.items():
+            part = array[batch_index(array.shape[: given.batch_axes[name]], given.batch, point)]
+            tensor = cascade.tensor(name)
+            tensors[name] = _split(cascade, tensor, part, given.extents, given.is_split[name])
+        _Run(cascade, given.extents, given.parameters, tensors).run(steps, {})
         for name in cascade.outputs:
             values = tensors[name]
             results[name].append(np.where(values.present, values.data, 0.0))
-    return {name: np.stack(r).reshape((*batch, *r[0].shape)) for name, r in results.items()}
-
-
-def _numbers(name: str, value: Any) -> Array:
-    """Read an argument as an array of real numbers."""
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise CascadeError(f"{name} is no array: its rows have different lengths") from None
-    if array.dtype.kind not in "biuf":
-        raise CascadeError(f"{name} has dtype {array.dtype}; real numbers are needed")
-    return array
-
-
-def _check_names(
-    cascade: Cascade,
-    free: list[str],
-    parameters: Mapping[str, float | None],
-    arrays: Mapping[str, Any],
-) -> None:
-    legal = [*cascade.inputs, *parameters]
-    for name in arrays:
-        if name not in legal:
-            hint = legal_words(name, legal, "inputs and parameters")
-            raise CascadeError(f"{cascade.name} has no input '{name}'; {hint}")
-    missing = [name for name in [*cascade.inputs, *free] if name not in arrays]
-    if missing:
-        near = closest(missing[0], arrays)
-        also = f"; you gave '{near}'" if near else ""
-        raise CascadeError(f"{cascade.name} needs {', '.join(missing)}{also}")
+    return {name: np.stack(r).reshape((*given.batch, *r[0].shape)) for name, r in results.items()}
 
 
 def _split(
@@ -165,7 +126,7 @@ class _Run:
 
     cascade: Cascade
     extents: Mapping[str, int]
-    parameters: Mapping[str, float | None]
+    parameters: Mapping[str, float]
     tensors: dict[str, _Values]
 
     def run(self, steps: Plan, fixed: Mapping[str, int]) -> None:

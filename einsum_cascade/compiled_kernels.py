@@ -1,0 +1,295 @@
+"""The scalar operators of the cascade language for numba, in float32 and float64.
+
+They are those of `operators`, one value at a time: total where nothing is written as a number
+(0 * inf = 0, 0 / 0 = 0, -inf - -inf = -inf), IEEE arithmetic everywhere else. All of them are free of
+branches once LLVM has seen them, so that loops over them are vectorised.
+
+exp is our own: x = n ln 2 + r with ln 2 in two parts (Cody and Waite), a polynomial for e**r, and 2**n
+by its bits in two factors, so that subnormal results round once. It is exactly 1 at 0, 0 at -inf,
+inf at inf; tests state the largest error in units of the last place. float32 takes the coefficients
+of Cephes' expf, float64 Taylor's, whose first neglected term is 4e-18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic, overload
+
+# A float32 or float64, which numba types and mypy can not.
+Real = Any
+
+# In float32, so that they widen neither type.
+ZERO, ONE = np.float32(0), np.float32(1)
+# Division by zero is IEEE's, and polynomials may use fused multiply-adds.
+_compiled = njit(cache=True, error_model="numpy")
+_contracted = njit(cache=True, error_model="numpy", fastmath={"contract"})
+
+
+@intrinsic
+def _bits(typing: Any, value: Any) -> Any:
+    """The bits of a float as an integer of its width, or the other way round."""
+    other = {
+        types.float32: types.int32,
+        types.float64: types.int64,
+        types.int32: types.float32,
+        types.int64: types.float64,
+    }[value]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(other))
+
+    return other(value), generate
+
+
+@_contracted
+def _exp32(x: Real) -> Real:
+    low, high, shift = np.float32(-104), np.float32(89), np.float32(12582912)
+    y = x if x > low else low
+    y = y if y < high else high
+    # Adding 1.5 * 2**23 leaves the nearest integer in the lowest bits.
+    shifted = y * np.float32(1.4426950408889634) + shift
+    n = shifted - shift
+    r = y - n * np.float32(0.693359375)
+    r = r - n * np.float32(-2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = p * (r * r) + r + ONE
+    power = _bits(shifted) - np.int32(0x4B400000)
+    half = power >> np.int32(1)
+    p = p * _bits(np.int32((half + np.int32(127)) << np.int32(23)))
+    p = p * _bits(np.int32((power - half + np.int32(127)) << np.int32(23)))
+    return x if x != x else p
+
+
+@_contracted
+def _exp64(x: Real) -> Real:
+    low, high, shift = -746.0, 710.0, 6755399441055744.0
+    y = x if x > low else low
+    y = y if y < high else high
+    shifted = y * 1.4426950408889634 + shift
+    n = shifted - shift
+    r = y - n * 6.93147180369123816490e-01
+    r = r - n * 1.90821492927058770002e-10
+    p = 1 / 6227020800.0
+    p = p * r + 1 / 479001600.0
+    p = p * r + 1 / 39916800.0
+    p = p * r + 1 / 3628800.0
+    p = p * r + 1 / 362880.0
+    p = p * r + 1 / 40320.0
+    p = p * r + 1 / 5040.0
+    p = p * r + 1 / 720.0
+    p = p * r + 1 / 120.0
+    p = p * r + 1 / 24.0
+    p = p * r + 1 / 6.0
+    p = p * r + 0.5
+    p = p * (r * r) + r + 1.0
+    power = _bits(shifted) - np.int64(0x4338000000000000)
+    half = power >> np.int64(1)
+    p = p * _bits(np.int64((half + 1023) << 52))
+    p = p * _bits(np.int64((power - half + 1023) << 52))
+    return x if x != x else p
+
+
+def _by_width(x: Real) -> Real:
+    """e**x, in the width of x."""
+    raise NotImplementedError
+
+
+@overload(_by_width, strict=False)
+def _choose_width(x: Any) -> Callable[[Real], Real]:
+    if x == types.float32:
+        return lambda x: _exp32(x)
+    return lambda x: _exp64(x)
+
+
+@_compiled
+def exp(x: Real) -> Real:
+    """e**x."""
+    return _by_width(x)
+
+
+@_compiled
+def add(a: Real, b: Real) -> Real:
+    """A sum."""
+    return a + b
+
+
+@_compiled
+def sub(a: Real, b: Real) -> Real:
+    """A difference; -inf less -inf is -inf."""
+    r = a - b
+    return a if (r != r) & (a < ZERO) & (b < ZERO) else r
+
+
+@_compiled
+def mul(a: Real, b: Real) -> Real:
+    """A product; zero times infinity is zero."""
+    r = a * b
+    # Without a NaN on the way in, a NaN says that one of the two is zero.
+    return min(abs(a), abs(b)) if (r != r) & (a == a) & (b == b) else r
+
+
+@_compiled
+def div(a: Real, b: Real) -> Real:
+    """A quotient; 0 / 0 is 0."""
+    r = a / b
+    return abs(a) if (a == ZERO) & (b == ZERO) else r
+
+
+@_compiled
+def floordiv(a: Real, b: Real) -> Real:
+    """A quotient rounded down, by way of the remainder as in NumPy."""
+    if b == ZERO:
+        return a / b
+    rest = np.fmod(a, b)
+    whole = (a - rest) / b
+    if rest != ZERO and (b < ZERO) != (rest < ZERO):
+        whole = whole - ONE
+    return np.rint(whole) if whole == whole else whole
+
+
+@_compiled
+def mod(a: Real, b: Real) -> Real:
+    """What floordiv leaves; has the sign of b."""
+    return np.remainder(a, b)
+
+
+@_compiled
+def neg(x: Real) -> Real:
+    """The negative."""
+    return -x
+
+
+@_compiled
+def power(a: Real, b: Real) -> Real:
+    """A power."""
+    return np.power(a, b)
+
+
+@_compiled
+def least(a: Real, b: Real) -> Real:
+    """The smaller of two; NaN if either is."""
+    return a if (a <= b) | (a != a) else b
+
+
+@_compiled
+def largest(a: Real, b: Real) -> Real:
+    """The larger of two; NaN if either is."""
+    return a if (a >= b) | (a != a) else b
+
+
+@_compiled
+def clamp(x: Real, low: Real, high: Real) -> Real:
+    """Between two bounds; the higher one wins where they cross."""
+    return least(largest(x, low), high)
+
+
+@_compiled
+def log(x: Real) -> Real:
+    """The natural logarithm."""
+    return np.log(x)
+
+
+@_compiled
+def sqrt(x: Real) -> Real:
+    """The square root."""
+    return np.sqrt(x)
+
+
+@_compiled
+def absolute(x: Real) -> Real:
+    """Without the sign."""
+    return abs(x)
+
+
+@_compiled
+def relu(x: Real) -> Real:
+    """0 for what is negative."""
+    return largest(x, ZERO)
+
+
+@_compiled
+def sigmoid(x: Real) -> Real:
+    """1 / (1 + exp(-x)), without an overflow on either side."""
+    small = exp(-abs(x))
+    return (ONE if x >= ZERO else small) / (ONE + small)
+
+
+@_compiled
+def tanh(x: Real) -> Real:
+    """The hyperbolic tangent."""
+    return np.tanh(x)
+
+
+@_compiled
+def cos(x: Real) -> Real:
+    """The cosine."""
+    return np.cos(x)
+
+
+@_compiled
+def sin(x: Real) -> Real:
+    """The sine."""
+    return np.sin(x)
+
+
+@_compiled
+def phi(x: Real) -> Real:
+    """elu(x) + 1."""
+    return x + ONE if x > ZERO else exp(least(x, ZERO))
+
+
+@_compiled
+def step(x: Real) -> Real:
+    """1 from 0 on."""
+    return ONE if x >= ZERO else ZERO
+
+
+@_compiled
+def select(best: Real, which: Real, count: int, x: Real, at: int) -> int:
+    """Put a value where it belongs among the best so far; ties keep their order, NaN comes last."""
+    place = count
+    while place > 0 and (x > best[place - 1] or (best[place - 1] != best[place - 1] and x == x)):
+        place -= 1
+    if place == len(best):
+        return count
+    count = min(count + 1, len(best))
+    for i in range(count - 1, place, -1):
+        best[i], which[i] = best[i - 1], which[i - 1]
+    best[place], which[place] = x, at
+    return count
+
+
+# The function of each operator by the operator's name.
+FUNCTIONS = {
+    "add": "add",
+    "sub": "sub",
+    "mul": "mul",
+    "div": "div",
+    "floordiv": "floordiv",
+    "mod": "mod",
+    "neg": "neg",
+    "pow": "power",
+    "min": "least",
+    "max": "largest",
+    "clamp": "clamp",
+    "exp": "exp",
+    "log": "log",
+    "sqrt": "sqrt",
+    "abs": "absolute",
+    "relu": "relu",
+    "sigmoid": "sigmoid",
+    "tanh": "tanh",
+    "cos": "cos",
+    "sin": "sin",
+    "phi": "phi",
+    "step": "step",
+}
