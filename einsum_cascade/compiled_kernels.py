@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
@@ -116,32 +117,77 @@ def exp(x: Real) -> Real:
     return _by_width(x)
 
 
-@_compiled
-def add(a: Real, b: Real) -> Real:
-    """A sum."""
-    return a + b
+def _operator(arity: int, generate: Callable[..., Any]) -> Any:
+    """An operator as LLVM instructions: these few are everywhere, and calls take long to compile."""
+
+    def typed(typing: Any, *kinds: Any) -> Any:
+        kind = types.float64 if types.float64 in kinds else types.float32
+
+        def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pairs = zip(arguments, signature.args, strict=True)
+            values = [context.cast(builder, value, own, kind) for value, own in pairs]
+            return generate(builder, ir.Constant(context.get_value_type(kind), 0.0), *values)
+
+        return kind(*kinds), write
+
+    def one(typing: Any, a: Any) -> Any:
+        return typed(typing, a)
+
+    def two(typing: Any, a: Any, b: Any) -> Any:
+        return typed(typing, a, b)
+
+    return intrinsic(one if arity == 1 else two)
+
+
+def _sub(builder: Any, zero: Any, a: Any, b: Any) -> Any:
+    result = builder.fsub(a, b)
+    both = builder.and_(
+        builder.fcmp_ordered("<", a, zero), builder.fcmp_ordered("<", b, zero)
+    )
+    # -inf less -inf is the one NaN between two negative numbers.
+    lost = builder.and_(builder.fcmp_unordered("uno", result, result), both)
+    return builder.select(lost, a, result)
+
+
+def _mul(builder: Any, zero: Any, a: Any, b: Any) -> Any:
+    result = builder.fmul(a, b)
+    # Without a NaN on the way in, a NaN says that zero meets an infinity.
+    given = builder.fcmp_ordered("ord", a, b)
+    lost = builder.and_(builder.fcmp_unordered("uno", result, result), given)
+    return builder.select(lost, zero, result)
+
+
+def _div(builder: Any, zero: Any, a: Any, b: Any) -> Any:
+    both = builder.and_(
+        builder.fcmp_ordered("==", a, zero), builder.fcmp_ordered("==", b, zero)
+    )
+    return builder.select(both, zero, builder.fdiv(a, b))
+
+
+def _either(sign: str) -> Callable[..., Any]:
+    def generate(builder: Any, zero: Any, a: Any, b: Any) -> Any:
+        first = builder.or_(
+            builder.fcmp_ordered(sign, a, b), builder.fcmp_unordered("uno", a, a)
+        )
+        return builder.select(first, a, b)
+
+    return generate
+
+
+# The total operators, and the smaller and the larger of two, NaN if either is.
+add = _operator(2, lambda builder, zero, a, b: builder.fadd(a, b))
+sub = _operator(2, _sub)
+mul = _operator(2, _mul)
+div = _operator(2, _div)
+least = _operator(2, _either("<="))
+largest = _operator(2, _either(">="))
+neg = _operator(1, lambda builder, zero, a: builder.fneg(a))
 
 
 @_compiled
-def sub(a: Real, b: Real) -> Real:
-    """A difference; -inf less -inf is -inf."""
-    r = a - b
-    return a if (r != r) & (a < ZERO) & (b < ZERO) else r
-
-
-@_compiled
-def mul(a: Real, b: Real) -> Real:
-    """A product; zero times infinity is zero."""
-    r = a * b
-    # Without a NaN on the way in, a NaN says that one of the two is zero.
-    return min(abs(a), abs(b)) if (r != r) & (a == a) & (b == b) else r
-
-
-@_compiled
-def div(a: Real, b: Real) -> Real:
-    """A quotient; 0 / 0 is 0."""
-    r = a / b
-    return abs(a) if (a == ZERO) & (b == ZERO) else r
+def absolute(x: Real) -> Real:
+    """Without the sign."""
+    return abs(x)
 
 
 @_compiled
@@ -163,27 +209,9 @@ def mod(a: Real, b: Real) -> Real:
 
 
 @_compiled
-def neg(x: Real) -> Real:
-    """The negative."""
-    return -x
-
-
-@_compiled
 def power(a: Real, b: Real) -> Real:
     """A power."""
     return np.power(a, b)
-
-
-@_compiled
-def least(a: Real, b: Real) -> Real:
-    """The smaller of two; NaN if either is."""
-    return a if (a <= b) | (a != a) else b
-
-
-@_compiled
-def largest(a: Real, b: Real) -> Real:
-    """The larger of two; NaN if either is."""
-    return a if (a >= b) | (a != a) else b
 
 
 @_compiled
@@ -202,12 +230,6 @@ def log(x: Real) -> Real:
 def sqrt(x: Real) -> Real:
     """The square root."""
     return np.sqrt(x)
-
-
-@_compiled
-def absolute(x: Real) -> Real:
-    """Without the sign."""
-    return abs(x)
 
 
 @_compiled

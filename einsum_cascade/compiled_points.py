@@ -28,34 +28,40 @@ JIT = '@njit(nogil=True, cache=True, error_model="numpy")'
 INNER = '@njit(error_model="numpy")'
 
 
-def write_points(cascade: Cascade, text: Text) -> None:
-    """Write the functions of all Einsums and `run`, which computes one batch element."""
+def write_points(whole: Cascade, cascade: Cascade, name: str, text: Text) -> None:
+    """Write the functions of all Einsums, and `name`, which computes one batch element.
+
+    Args:
+        whole: the cascade whose ranks and parameters are numbered.
+        cascade: what is computed, a part of it.
+        name: of the function.
+        text: where it goes.
+    """
     steps = plan(cascade.einsums, dict(cascade.variables))
-    numbers = {id(einsum): i for i, einsum in enumerate(cascade.einsums)}
-    _write_einsums(cascade, steps, (), numbers, text)
-    arrays = [f"in_{name}" for name in cascade.inputs] + [f"out_{n}" for n in cascade.outputs]
+    names = {id(e): f"{name}_{e.name}_{i}" for i, e in enumerate(cascade.einsums)}
+    _write_einsums(whole, cascade, steps, (), names, text)
+    arrays = [f"in_{n}" for n in cascade.inputs] + [f"out_{n}" for n in cascade.outputs]
     text.line(JIT)
-    with text.block(f"def run(b, tile, at, n, par, {', '.join(arrays)}):"):
-        write_head(cascade, text, set(cascade.ranks))
-        for i, name in enumerate(cascade.inputs):
+    with text.block(f"def {name}(b, tile, at, n, par, {', '.join(arrays)}):"):
+        write_head(whole, text)
+        for i, given in enumerate(cascade.inputs):
             # A scalar is an array of one element, too.
-            scalar = not cascade.tensor(name).dims
-            text.line(f"t_{name} = in_{name}[at[b, {i}]{f' : at[b, {i}] + 1' if scalar else ''}]")
-        for name in dict.fromkeys(einsum.name for einsum in cascade.einsums):
-            shape = ", ".join(extent_text(cascade, name, a) for a in range(_rank(cascade, name)))
-            text.line(f"t_{name} = np.zeros(({shape or '1'},), F)")
-            text.line(f"o_{name} = np.zeros(t_{name}.shape, np.bool_)")
-            text.line(f"s_{name} = 0")
-        _write_calls(cascade, steps, (), numbers, text)
-        for name in cascade.outputs:
-            _write_output(cascade, name, text)
+            tail = "" if cascade.tensor(given).dims else f" : at[b, {i}] + 1"
+            text.line(f"t_{given} = in_{given}[at[b, {i}]{tail}]")
+        for made in dict.fromkeys(einsum.name for einsum in cascade.einsums):
+            shape = ", ".join(extent_text(cascade, made, a) for a in range(_rank(cascade, made)))
+            text.line(f"t_{made} = np.zeros(({shape or '1'},), F)")
+            text.line(f"o_{made} = np.zeros(t_{made}.shape, np.bool_)")
+            text.line(f"s_{made} = 0")
+        _write_calls(cascade, steps, (), names, text)
+        for given in cascade.outputs:
+            _write_output(cascade, given, text)
 
 
-def write_head(cascade: Cascade, text: Text, ranks: set[str]) -> None:
+def write_head(cascade: Cascade, text: Text) -> None:
     """Write the names of extents and parameters."""
     for i, rank in enumerate(cascade.ranks):
-        if rank in ranks:
-            text.line(f"n_{rank} = n[{i}]")
+        text.line(f"n_{rank} = n[{i}]")
     for i, (name, _) in enumerate(cascade.parameters):
         text.line(f"p_{name} = par[{i}]")
 
@@ -86,21 +92,17 @@ def _write_output(cascade: Cascade, name: str, text: Text) -> None:
 
 
 def _write_calls(
-    cascade: Cascade, steps: Plan, fixed: tuple[str, ...], numbers: dict[int, int], text: Text
+    cascade: Cascade, steps: Plan, fixed: tuple[str, ...], names: dict[int, str], text: Text
 ) -> None:
     for step in steps:
         if isinstance(step, Loop):
             count = f"n_{step.rank}"
             span = f"{count} - 1, -1, -1" if step.is_descending else count
             with text.block(f"for f_{step.rank} in range({span}):"):
-                _write_calls(cascade, step.body, (*fixed, step.rank), numbers, text)
+                _write_calls(cascade, step.body, (*fixed, step.rank), names, text)
             continue
-        call = f"{_function(step, numbers)}({', '.join(_arguments(cascade, step, fixed))})"
+        call = f"{names[id(step)]}({', '.join(_arguments(cascade, step, fixed))})"
         text.line(f"s_{step.name} |= {call}")
-
-
-def _function(einsum: Einsum, numbers: dict[int, int]) -> str:
-    return f"{einsum.name}_{numbers[id(einsum)]}"
 
 
 def _arguments(cascade: Cascade, einsum: Einsum, fixed: tuple[str, ...]) -> list[str]:
@@ -116,17 +118,22 @@ def _arguments(cascade: Cascade, einsum: Einsum, fixed: tuple[str, ...]) -> list
 
 
 def _write_einsums(
-    cascade: Cascade, steps: Plan, fixed: tuple[str, ...], numbers: dict[int, int], text: Text
+    whole: Cascade,
+    cascade: Cascade,
+    steps: Plan,
+    fixed: tuple[str, ...],
+    names: dict[int, str],
+    text: Text,
 ) -> None:
     for step in steps:
         if isinstance(step, Loop):
-            _write_einsums(cascade, step.body, (*fixed, step.rank), numbers, text)
+            _write_einsums(whole, cascade, step.body, (*fixed, step.rank), names, text)
         else:
             text.line(INNER)
             arguments = ", ".join(_arguments(cascade, step, fixed))
-            with text.block(f"def {_function(step, numbers)}({arguments}):"):
+            with text.block(f"def {names[id(step)]}({arguments}):"):
                 text.line(f"# {step}")
-                write_head(cascade, text, set(cascade.ranks))
+                write_head(whole, text)
                 _Points(cascade, step, fixed, text).write()
             text.line("")
 

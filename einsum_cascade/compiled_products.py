@@ -170,11 +170,29 @@ def most(factor: int, low: int, high: int) -> int:
 
 
 @_compiled
-def same(a: Real, b: Real) -> bool:
-    """True if two rows of states hold the same numbers."""
-    for i in range(a.shape[0]):
-        for lane in range(a.shape[1]):
-            x, y = a[i, lane], b[i, lane]
+def is_settled(table: Real) -> bool:
+    """True if a state of the present step is that of the next."""
+    half = table.shape[0] // 2
+    for i in range(half):
+        for lane in range(table.shape[1]):
+            x, y = table[i, lane], table[half + i, lane]
             if not (x == y or (x != x and y != y)):
                 return False
     return True
+
+
+@_compiled
+def start(row: Real, value: Real) -> None:
+    """Set all lanes of a row."""
+    for lane in range(row.shape[0]):
+        row[lane] = value
+
+
+@_compiled
+def leave_empty(row: Real, low: int, high: int) -> None:
+    """Mark the lanes outside low <= lane < high as empty."""
+    nothing = row.dtype.type(-0.0)
+    for lane in range(min(low, row.shape[0])):
+        row[lane] = nothing
+    for lane in range(high, row.shape[0]):
+        row[lane] = nothing
