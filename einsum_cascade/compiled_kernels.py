@@ -1,12 +1,12 @@
 """The scalar operators of the cascade language for numba, in float32 and float64.
 
-They are those of `operators`, one value at a time: total where nothing is written as a number
-(0 * inf = 0, 0 / 0 = 0, -inf - -inf = -inf), IEEE arithmetic everywhere else. All of them are free of
+They are those of `operators`, one value at a time: total where nothing is written as a number (0 *
+inf = 0, 0 / 0 = 0, -inf - -inf = -inf), IEEE arithmetic everywhere else. All of them are free of
 branches once LLVM has seen them, so that loops over them are vectorised.
 
-exp is our own: x = n ln 2 + r with ln 2 in two parts (Cody and Waite), a polynomial for e**r, and 2**n
-by its bits in two factors, so that subnormal results round once. It is exactly 1 at 0, 0 at -inf,
-inf at inf; tests state the largest error in units of the last place. float32 takes the coefficients
+exp is our own: x = n ln 2 + r with ln 2 in two parts (Cody and Waite), a polynomial for e**r, and n
+added to the exponent. It is exactly 1 at 0, 0 at -inf, inf at inf, and 0 where the result would be
+subnormal; tests state the largest error in units of the last place. float32 takes the coefficients
 of Cephes' expf, float64 Taylor's, whose first neglected term is 4e-18.
 """
 
@@ -26,11 +26,13 @@ Real = Any
 # In float32, so that they widen neither type.
 ZERO, ONE = np.float32(0), np.float32(1)
 # Division by zero is IEEE's, and polynomials may use fused multiply-adds.
+# Untyped, since its own type takes the typing context for an argument.
+_intrinsic: Any = intrinsic
 _compiled = njit(cache=True, error_model="numpy")
 _contracted = njit(cache=True, error_model="numpy", fastmath={"contract"})
 
 
-@intrinsic
+@_intrinsic
 def _bits(typing: Any, value: Any) -> Any:
     """The bits of a float as an integer of its width, or the other way round."""
     other = {
@@ -46,14 +48,27 @@ def _bits(typing: Any, value: Any) -> Any:
     return other(value), generate
 
 
+@_intrinsic
+def _within(typing: Any, x: Any, low: Any, high: Any) -> Any:
+    """X between two bounds; either bound for NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value, low, high = arguments
+        for sign, bound in ((">", low), ("<", high)):
+            # In this form, and without NaN, it is one instruction.
+            keeps = builder.fcmp_ordered(sign, value, bound, flags=("nnan", "nsz"))
+            value = builder.select(keeps, value, bound)
+        return value
+
+    return x(x, low, high), generate
+
+
 @_contracted
 def _exp32(x: Real) -> Real:
-    low, high, shift = np.float32(-104), np.float32(89), np.float32(12582912)
-    y = x if x > low else low
-    y = y if y < high else high
+    y = _within(x, np.float32(-87.33655), np.float32(88.72284))
     # Adding 1.5 * 2**23 leaves the nearest integer in the lowest bits.
-    shifted = y * np.float32(1.4426950408889634) + shift
-    n = shifted - shift
+    shifted = y * np.float32(1.4426950408889634) + np.float32(12582912)
+    n = shifted - np.float32(12582912)
     r = y - n * np.float32(0.693359375)
     r = r - n * np.float32(-2.12194440e-4)
     p = np.float32(1.9875691500e-4)
@@ -63,20 +78,16 @@ def _exp32(x: Real) -> Real:
     p = p * r + np.float32(1.6666665459e-1)
     p = p * r + np.float32(5.0000001201e-1)
     p = p * (r * r) + r + ONE
-    power = _bits(shifted) - np.int32(0x4B400000)
-    half = power >> np.int32(1)
-    p = p * _bits(np.int32((half + np.int32(127)) << np.int32(23)))
-    p = p * _bits(np.int32((power - half + np.int32(127)) << np.int32(23)))
-    return x if x != x else p
+    p = _bits(np.int32(_bits(p) + (_bits(shifted) << np.int32(23))))
+    p = ZERO if x < np.float32(-87.33655) else p
+    return p if x < np.float32(88.72284) else x + np.float32(np.inf)
 
 
 @_contracted
 def _exp64(x: Real) -> Real:
-    low, high, shift = -746.0, 710.0, 6755399441055744.0
-    y = x if x > low else low
-    y = y if y < high else high
-    shifted = y * 1.4426950408889634 + shift
-    n = shifted - shift
+    y = _within(x, -708.3964185322641, 709.7827128933841)
+    shifted = y * 1.4426950408889634 + 6755399441055744.0
+    n = shifted - 6755399441055744.0
     r = y - n * 6.93147180369123816490e-01
     r = r - n * 1.90821492927058770002e-10
     p = 1 / 6227020800.0
@@ -92,11 +103,9 @@ def _exp64(x: Real) -> Real:
     p = p * r + 1 / 6.0
     p = p * r + 0.5
     p = p * (r * r) + r + 1.0
-    power = _bits(shifted) - np.int64(0x4338000000000000)
-    half = power >> np.int64(1)
-    p = p * _bits(np.int64((half + 1023) << 52))
-    p = p * _bits(np.int64((power - half + 1023) << 52))
-    return x if x != x else p
+    p = _bits(np.int64(_bits(p) + (_bits(shifted) << 52)))
+    p = 0.0 if x < -708.3964185322641 else p
+    return p if x < 709.7827128933841 else x + np.inf
 
 
 def _by_width(x: Real) -> Real:
@@ -118,7 +127,7 @@ def exp(x: Real) -> Real:
 
 
 def _operator(arity: int, generate: Callable[..., Any]) -> Any:
-    """An operator as LLVM instructions: these few are everywhere, and calls take long to compile."""
+    """An operator as LLVM instructions: these are everywhere, and calls compile slowly."""
 
     def typed(typing: Any, *kinds: Any) -> Any:
         kind = types.float64 if types.float64 in kinds else types.float32
@@ -141,9 +150,7 @@ def _operator(arity: int, generate: Callable[..., Any]) -> Any:
 
 def _sub(builder: Any, zero: Any, a: Any, b: Any) -> Any:
     result = builder.fsub(a, b)
-    both = builder.and_(
-        builder.fcmp_ordered("<", a, zero), builder.fcmp_ordered("<", b, zero)
-    )
+    both = builder.and_(builder.fcmp_ordered("<", a, zero), builder.fcmp_ordered("<", b, zero))
     # -inf less -inf is the one NaN between two negative numbers.
     lost = builder.and_(builder.fcmp_unordered("uno", result, result), both)
     return builder.select(lost, a, result)
@@ -158,18 +165,15 @@ def _mul(builder: Any, zero: Any, a: Any, b: Any) -> Any:
 
 
 def _div(builder: Any, zero: Any, a: Any, b: Any) -> Any:
-    both = builder.and_(
-        builder.fcmp_ordered("==", a, zero), builder.fcmp_ordered("==", b, zero)
-    )
+    both = builder.and_(builder.fcmp_ordered("==", a, zero), builder.fcmp_ordered("==", b, zero))
     return builder.select(both, zero, builder.fdiv(a, b))
 
 
 def _either(sign: str) -> Callable[..., Any]:
     def generate(builder: Any, zero: Any, a: Any, b: Any) -> Any:
-        first = builder.or_(
-            builder.fcmp_ordered(sign, a, b), builder.fcmp_unordered("uno", a, a)
-        )
-        return builder.select(first, a, b)
+        found = builder.select(builder.fcmp_ordered(sign, a, b), b, a)
+        # A sum, so that what is stored is never what was read: that would become a masked store.
+        return builder.select(builder.fcmp_unordered("uno", a, b), builder.fadd(a, b), found)
 
     return generate
 
@@ -179,8 +183,8 @@ add = _operator(2, lambda builder, zero, a, b: builder.fadd(a, b))
 sub = _operator(2, _sub)
 mul = _operator(2, _mul)
 div = _operator(2, _div)
-least = _operator(2, _either("<="))
-largest = _operator(2, _either(">="))
+least = _operator(2, _either(">"))
+largest = _operator(2, _either("<"))
 neg = _operator(1, lambda builder, zero, a: builder.fneg(a))
 
 

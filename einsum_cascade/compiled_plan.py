@@ -1,11 +1,11 @@
 """How a cascade is cut into stages, and a stage into what runs before, in and after its sweep.
 
 A stage has one *lane* rank: carried by every Einsum in it, reduced by none, so that tiles of it are
-independent. What its lanes are computed from without them (the keys' side of linear attention) is a stage
-of its own before it, and what reduces the lanes is one after it. A recurrence makes its rank the *sweep*
-of the stage: all Einsums along it are fused into one loop, in which tensors live as the slab of the
-present step, and states as this step and the next. A stage without a recurrence has no sweep: its tensors
-live whole, for the lanes of one tile.
+independent. What its lanes are computed from without them (the keys' side of linear attention) is a
+stage of its own before it, and what reduces the lanes is one after it. A recurrence makes its rank
+the *sweep* of the stage: all Einsums along it are fused into one loop, in which tensors live as the
+slab of the present step, and states as this step and the next. A stage without a recurrence has no
+sweep: its tensors live whole, for the lanes of one tile.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _ranks(cascade: Cascade, einsum: Einsum) -> list[str]:
 
 
 def _candidates(cascade: Cascade) -> list[str]:
-    """Ranks that may be lanes, the best first: those of outputs, on the most and largest Einsums."""
+    """Ranks that may be lanes, the best first: those of outputs, on most and largest Einsums."""
     shared: dict[str, int] = {}
     for tensor in (cascade.tensor(name) for name in cascade.outputs):
         for axis, dim in enumerate(tensor.dims):
@@ -140,7 +140,9 @@ def _stage(cascade: Cascade, lane: str) -> Stage:
     order = flatten(steps)
     body = [e for e in order if sweep in _ranks(cascade, e)]
     made = {e.name for e in body}
-    before, after, late = [], [], set()
+    before: list[Einsum] = []
+    after: list[Einsum] = []
+    late: set[str] = set()
     for einsum in order:
         reads = {read.tensor for read in einsum.reads}
         if einsum in body:

@@ -1,12 +1,12 @@
 """Any cascade as plain loops over points: one function for each Einsum, whole tensors.
 
-What the interpreter does with grids is done here point by point, with the same bookkeeping: a tensor
-t_X has presence o_X, and s_X holds a bit for each axis along which presence may vary. A point that
-reads something empty, or fails its filter, is skipped (ok); if the kept variables alone decide that,
-the element is empty (el), and the variables that decide it (c) vary the target.
+What the interpreter does with grids is done here point by point, with the same bookkeeping: a
+tensor t_X has presence o_X, and s_X holds a bit for each axis along which presence may vary. A
+point that reads something empty, or fails its filter, is skipped (ok); if the kept variables alone
+decide that, the element is empty (el), and the variables that decide it (c) vary the target.
 
-Nothing is streamed, so this is for what the tiled scheme does not cover. Sums run through the reduced
-variables in the order in which the Einsum names them, one after the other.
+Nothing is streamed, so this is for what the tiled scheme does not cover. Sums run through the
+reduced variables in the order in which the Einsum names them, one after the other.
 """
 
 from __future__ import annotations
@@ -17,9 +17,19 @@ from dataclasses import dataclass, field
 
 from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
-from einsum_cascade.compiled_kernels import FUNCTIONS
-from einsum_cascade.compiled_text import Text, integer, literal, truth, value
+from einsum_cascade.compiled_text import (
+    WIDE,
+    Text,
+    arithmetic_of,
+    combining,
+    integer,
+    literal,
+    rounded,
+    truth,
+    value,
+)
 from einsum_cascade.expressions import Access, Condition, Logic
+from einsum_cascade.hardware_numbers import Numbers
 from einsum_cascade.operators import REDUCTIONS
 from einsum_cascade.ordering import Loop, Plan, plan
 
@@ -28,18 +38,21 @@ JIT = '@njit(nogil=True, cache=True, error_model="numpy")'
 INNER = '@njit(error_model="numpy")'
 
 
-def write_points(whole: Cascade, cascade: Cascade, name: str, text: Text) -> None:
+def write_points(
+    whole: Cascade, cascade: Cascade, name: str, numbers: Numbers | None, text: Text
+) -> None:
     """Write the functions of all Einsums, and `name`, which computes one batch element.
 
     Args:
         whole: the cascade whose ranks and parameters are numbered.
         cascade: what is computed, a part of it.
         name: of the function.
+        numbers: hardware numbers, if it computes in those.
         text: where it goes.
     """
     steps = plan(cascade.einsums, dict(cascade.variables))
     names = {id(e): f"{name}_{e.name}_{i}" for i, e in enumerate(cascade.einsums)}
-    _write_einsums(whole, cascade, steps, (), names, text)
+    _write_einsums(whole, cascade, steps, (), names, numbers, text)
     arrays = [f"in_{n}" for n in cascade.inputs] + [f"out_{n}" for n in cascade.outputs]
     text.line(JIT)
     with text.block(f"def {name}(b, tile, at, n, par, {', '.join(arrays)}):"):
@@ -123,18 +136,19 @@ def _write_einsums(
     steps: Plan,
     fixed: tuple[str, ...],
     names: dict[int, str],
+    numbers: Numbers | None,
     text: Text,
 ) -> None:
     for step in steps:
         if isinstance(step, Loop):
-            _write_einsums(whole, cascade, step.body, (*fixed, step.rank), names, text)
+            _write_einsums(whole, cascade, step.body, (*fixed, step.rank), names, numbers, text)
         else:
             text.line(INNER)
             arguments = ", ".join(_arguments(cascade, step, fixed))
             with text.block(f"def {names[id(step)]}({arguments}):"):
                 text.line(f"# {step}")
                 write_head(whole, text)
-                _Points(cascade, step, fixed, text).write()
+                _Points(cascade, step, fixed, numbers, text).write()
             text.line("")
 
 
@@ -145,6 +159,7 @@ class _Points:
     cascade: Cascade
     einsum: Einsum
     fixed: tuple[str, ...]
+    numbers: Numbers | None
     text: Text
     # Where the branch of a selection that is being written is chosen, and by which variables.
     where: tuple[str, ...] = ()
@@ -180,9 +195,9 @@ class _Points:
             for variable in einsum.over:
                 self.loop(variable)
             result = self.point()
-            combine = FUNCTIONS[row.combine]
+            total = combining(self.numbers, einsum).call(row.combine, ["acc", result])
             text.line("if ok:")
-            text.line(f"    acc = a.{combine}(acc, {result})")
+            text.line(f"    acc = {total}")
             text.depth = kept
             self.store("acc", "el")
         else:
@@ -212,9 +227,9 @@ class _Points:
     def point(self) -> str:
         """Write the evaluation of the map and the filter; return the value's text."""
         self.text.line("ok = True")
-        result = value(self.einsum.map, self.text, self)
+        result = value(self.einsum.map, self.text, self, arithmetic_of(self.numbers, self.einsum))
         name = self.text.fresh("x")
-        self.text.line(f"{name} = F({result})")
+        self.text.line(f"{name} = F({rounded(self.numbers, self.einsum, result)})")
         if self.einsum.where is not None:
             self.filter(self.einsum.where)
         return name
@@ -343,7 +358,7 @@ class _Points:
                 return whole, True
         size = self.size(access.tensor, axis)
         name = self.text.fresh("i")
-        text = whole if whole is not None else value(expr, self.text, self, "D")
+        text = whole if whole is not None else value(expr, self.text, self, WIDE)
         self.text.line(f"{name} = {text}")
         inside = self.text.fresh("h")
         self.text.line(f"{inside} = ({name} >= 0) and ({name} < {size})")
@@ -388,4 +403,3 @@ class _Points:
             self.text.line(f"{at} = {name} if {name} < n_{rank} else 0")
             found.append(at)
         return found
-

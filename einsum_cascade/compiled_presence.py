@@ -1,10 +1,10 @@
 """Which points and elements are empty, where that can be told from linear limits alone.
 
-The tiled scheme leaves out what is empty by bounds of loops, so it needs every cause of emptiness as a
-limit `sum of factor * variable + rest >= 0`: filters, and the ragged last tile of an input. A limit
-travels with the tensor. It empties elements if it is about kept variables only; with a reduced
-variable in it, it only leaves out points. Where a tensor's limits are of both kinds for one reader,
-the language decides by what is empty at run time, and the tiled scheme is not for it.
+The tiled scheme leaves out what is empty by bounds of loops, so it needs every cause of emptiness
+as a limit `sum of factor * variable + rest >= 0`: filters, and the ragged last tile of an input. A
+limit travels with the tensor. It empties elements if it is about kept variables only; with a
+reduced variable in it, it only leaves out points. Where a tensor's limits are of both kinds for one
+reader, the language decides by what is empty at run time, and the tiled scheme is not for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from einsum_cascade.array_shapes import array_ranks
-from einsum_cascade.cascade import Cascade, Einsum, affine
+from einsum_cascade.cascade import Cascade, affine
 from einsum_cascade.compiled_text import integer, is_fixed
 from einsum_cascade.expressions import (
     VARIABLE,

@@ -1,13 +1,14 @@
 """Contractions: c[i, lane] = sum over k of a[i, k] * b[k, lane], with many rows of lanes at once.
 
 b and c are tile-local and lanes are contiguous, so a vector register holds neighbouring lanes and
-a's elements are broadcast. The innermost kernel keeps 6 rows by two vectors of c in registers while it
-runs through all of k: 12 accumulators, 2 loads and 6 broadcasts for 12 multiply-adds, which is what the
-load ports of common CPUs feed. It is written as LLVM vectors, since numba keeps no array in registers.
+a's elements are broadcast. The innermost kernel keeps 6 rows by two vectors of c in registers while
+it runs through all of k: 12 accumulators, 2 loads and 6 broadcasts for 12 multiply-adds, which is
+what the load ports of common CPUs feed. It is written as LLVM vectors, since numba keeps no array
+in registers.
 
-IEEE arithmetic differs from the language's (0 * inf = 0) only where it gives NaN: such a block is summed
-again with the language's own product. There -0.0 in b stands for an empty point, which adds nothing
-whatever a is.
+IEEE arithmetic differs from the language's (0 * inf = 0) only where it gives NaN: such a block is
+summed again with the language's own product. There -0.0 in b stands for an empty point, which adds
+nothing whatever a is.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from einsum_cascade.compiled_kernels import Real, mul
 
 # Bytes of lanes in one block, which is two vectors of AVX2.
 BLOCK_BYTES = 64
+# Untyped: where a value lives in the function's frame.
+local: Any = cgutils.alloca_once_value
 _compiled = njit(cache=True, error_model="numpy")
 
 
@@ -63,9 +66,7 @@ def _kernel(rows: int) -> Any:
 
         flags = ("contract",)
         zero = ir.Constant(vector, [0.0] * lanes)
-        sums = [
-            [cgutils.alloca_once_value(builder, zero) for _ in range(2)] for _ in range(rows)
-        ]
+        sums = [[local(builder, zero) for _ in range(2)] for _ in range(rows)]
         base_a, base_b, base_c = data(of_a, a), data(of_b, b), data(of_c, c)
         with cgutils.for_range(builder, n) as loop:
             at_b = builder.add(b0, builder.mul(loop.index, bk))
@@ -98,9 +99,7 @@ def _kernel(rows: int) -> Any:
                 for v, place in enumerate(row):
                     at = builder.add(at_c, number(v * lanes))
                     old = builder.select(adds, load(base_c, at), zero)
-                    stored = builder.store(
-                        builder.fadd(old, builder.load(place)), wide(base_c, at)
-                    )
+                    stored = builder.store(builder.fadd(old, builder.load(place)), wide(base_c, at))
                     stored.align = size
         return is_bad
 
@@ -135,6 +134,14 @@ def contract(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: R
     All arrays are flat; offsets and steps are in elements. `width` lanes are a multiple of a block.
     """
     lanes = BLOCK_BYTES // a.itemsize
+    if ai == 1 and ak * a.itemsize % 4096 == 0 and n > 1:
+        # Rows a page apart share a few sets of the caches, so they are copied next to each other.
+        step = rows + lanes
+        packed = np.empty(n * step, a.dtype)
+        for k in range(n):
+            for i in range(rows):
+                packed[k * step + i] = a[a0 + k * ak + i]
+        a, a0, ak = packed, 0, step
     for lane in range(0, width, lanes):
         i = 0
         while i < rows:
@@ -170,6 +177,12 @@ def most(factor: int, low: int, high: int) -> int:
 
 
 @_compiled
+def least(factor: int, low: int, high: int) -> int:
+    """The smallest factor * v for low <= v < high, which is not empty."""
+    return min(factor * low, factor * (high - 1))
+
+
+@_compiled
 def is_settled(table: Real) -> bool:
     """True if a state of the present step is that of the next."""
     half = table.shape[0] // 2
@@ -189,9 +202,8 @@ def start(row: Real, value: Real) -> None:
 
 
 @_compiled
-def leave_empty(row: Real, low: int, high: int) -> None:
-    """Mark the lanes outside low <= lane < high as empty."""
-    nothing = row.dtype.type(-0.0)
+def leave_empty(row: Real, low: int, high: int, nothing: Real) -> None:
+    """Set the lanes outside low <= lane < high."""
     for lane in range(min(low, row.shape[0])):
         row[lane] = nothing
     for lane in range(high, row.shape[0]):

@@ -1,21 +1,21 @@
 """Expressions of cascades as source text for numba.
 
-A map becomes calls of the scalar operators of `compiled_kernels` in the type of the values, `F`; what is
-the same at every point is computed in float64 and rounded once. Indices and filters are integer
-arithmetic where they are made of variables, shapes and integers, and float64 otherwise. What an
-access becomes is up to who writes the loops around it.
+A map becomes calls of the scalar operators of `compiled_kernels` in the type of the values, `F`;
+what is the same at every point is computed in float64 and rounded once. Indices and filters are
+integer arithmetic where they are made of variables, shapes and integers, and float64 otherwise.
+What an access becomes is up to who writes the loops around it.
 
 Names: v_m is an index variable, n_M an extent, p_gamma a parameter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from einsum_cascade.cascade import variables_in
+from einsum_cascade.cascade import Einsum, variables_in
 from einsum_cascade.compiled_kernels import FUNCTIONS
 from einsum_cascade.expressions import (
     CAPITAL,
@@ -31,9 +31,67 @@ from einsum_cascade.expressions import (
     Select,
     accesses,
 )
-
+from einsum_cascade.formats import MULTIPLIERS
+from einsum_cascade.hardware_numbers import Numbers
 
 _INTEGER = {"add": "+", "sub": "-", "mul": "*"}
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """How operators are written: in which type, and by whose functions."""
+
+    kind: str
+    module: str
+    # Of hardware numbers: the multiplier, and whether exponentials are to base 2 already.
+    multiplier: str = ""
+    is_base_two: bool = False
+
+    def call(self, operator: str, arguments: Sequence[str]) -> str:
+        """Text of an operator applied to arguments."""
+        inside = ", ".join(arguments)
+        if not self.multiplier:
+            return f"{self.module}.{FUNCTIONS[operator]}({inside})"
+        number = MULTIPLIERS.index(self.multiplier)
+        if operator == "mul":
+            return f"g.multiply({inside}, {number})"
+        if operator == "exp":
+            x = inside if self.is_base_two else f"g.multiply({inside}, F(LOG2_E), 1)"
+            return f"g.exp2({x}, EXP_METHOD, EXP_TABLE, {number})"
+        if operator in _HARDWARE:
+            return f"g.{_HARDWARE[operator]}({inside})"
+        wide = ", ".join(f"D({argument})" for argument in arguments)
+        return f"g.flush(F(k.{FUNCTIONS[operator]}({wide})))"
+
+
+# Of values, in the type they are compiled for; and in float64, for constants and conditions.
+VALUES, WIDE = Arithmetic("F", "a"), Arithmetic("D", "k")
+_HARDWARE = {"add": "add", "sub": "subtract", "div": "divide", "max": "maximum"}
+
+
+def arithmetic_of(numbers: Numbers | None, einsum: Einsum) -> Arithmetic:
+    """The arithmetic of an Einsum."""
+    if numbers is None:
+        return VALUES
+    if einsum.name in numbers.loaded:
+        return WIDE
+    return Arithmetic("F", "g", numbers.multiplier(einsum), numbers.is_base_two)
+
+
+def combining(numbers: Numbers | None, einsum: Einsum) -> Arithmetic:
+    """The arithmetic of its reduction."""
+    if numbers is None:
+        return VALUES
+    return Arithmetic("F", "g", numbers.multiplier(einsum), numbers.is_base_two)
+
+
+def rounded(numbers: Numbers | None, einsum: Einsum, text: str) -> str:
+    """Text of a map's value as the tensor holds it."""
+    if numbers is None:
+        return text
+    if einsum.name in numbers.loaded:
+        text = f"F({text}*LOG2_E)" if einsum.name in numbers.scaled else f"F({text})"
+    return f"g.to_bf16({text})" if einsum.name in numbers.words else text
 
 
 @dataclass(slots=True)
@@ -122,10 +180,11 @@ def literal(value: float, kind: str) -> str:
     return f"{kind}({float(value)!r})"
 
 
-def value(expr: Expr, text: Text, reader: Reader, kind: str = "F") -> str:
-    """Text of the value of an expression in the type `kind`."""
-    if kind == "F" and not isinstance(expr, Number | Select) and is_fixed(expr):
-        return f"F({value(expr, text, reader, 'D')})"
+def value(expr: Expr, text: Text, reader: Reader, how: Arithmetic = VALUES) -> str:
+    """Text of the value of an expression."""
+    kind = how.kind
+    if how is VALUES and not isinstance(expr, Number | Select) and is_fixed(expr):
+        return f"F({value(expr, text, reader, WIDE)})"
     match expr:
         case Number(value=number):
             return literal(number, kind)
@@ -139,15 +198,13 @@ def value(expr: Expr, text: Text, reader: Reader, kind: str = "F") -> str:
             found = reader.access(expr)
             return f"D({found})" if kind == "D" else found
         case Apply(operator=operator, arguments=arguments):
-            inner = [value(argument, text, reader, kind) for argument in arguments]
-            prefix = "k." if kind == "D" else "a."
-            return f"{prefix}{FUNCTIONS[operator]}({', '.join(inner)})"
+            return how.call(operator, [value(one, text, reader, how) for one in arguments])
         case Select(condition=condition, then=then, otherwise=otherwise):
             holds, parts = text.fresh("h"), []
             text.line(f"{holds} = {truth(condition, text, reader)}")
             for branch, chosen in ((then, holds), (otherwise, f"(not {holds})")):
                 with reader.chosen(chosen, variables_in(condition)):
-                    parts.append(value(branch, text, reader, kind))
+                    parts.append(value(branch, text, reader, how))
             return f"({parts[0]} if {holds} else {parts[1]})"
     raise AssertionError(expr)
 
@@ -158,7 +215,7 @@ def truth(condition: Condition, text: Text, reader: Reader) -> str:
         case Compare(symbol=symbol, left=left, right=right):
             first, second = integer(left), integer(right)
             if first is None or second is None:
-                first, second = (value(side, text, reader, "D") for side in (left, right))
+                first, second = (value(side, text, reader, WIDE) for side in (left, right))
             return f"({first} {symbol} {second})"
         case Logic(word="not", terms=(term,)):
             return f"(not {truth(term, text, reader)})"

@@ -1,14 +1,15 @@
 """One stage as a kernel over a tile of lanes: what is generated for almost every attention cascade.
 
-`run` computes lanes p0 ... p0 + LANES - 1 of one batch element. Every tensor that carries the lanes is a
-table x_T of rows (all its other ranks, flattened) by lanes; so every innermost loop runs over lanes next
-to each other, which LLVM turns into vectors. Einsums become one of three forms: a contraction with
-something that has no lanes (`compiled_products`), a map, or a reduction row by row.
+`run` computes lanes p0 ... p0 + LANES - 1 of one batch element. Every tensor that carries the lanes
+is a table x_T of rows (all its other ranks, flattened) by lanes; so every innermost loop runs over
+lanes next to each other, which LLVM turns into vectors. Einsums become one of three forms: a
+contraction with something that has no lanes (`compiled_products`), a map, or a reduction row by
+row.
 
 Limits become bounds of loops: rows that are empty for all lanes are not visited; in a row that is
-empty for some, l0 <= lane < l1 are the others. A step of the sweep that no lane takes part in is run until
-it changes no state, and then left out, together with all such steps after it: nothing in it depends
-on which step it is.
+empty for some, l0 <= lane < l1 are the others. A step of the sweep that no lane takes part in is
+run until it changes no state, and then left out, together with all such steps after it: nothing in
+it depends on which step it is.
 """
 
 from __future__ import annotations
@@ -19,13 +20,25 @@ from dataclasses import dataclass, field
 
 from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.cascade import Affine, Cascade, Einsum, affine, variables_in
-from einsum_cascade.compiled_kernels import FUNCTIONS
 from einsum_cascade.compiled_plan import ROLLING, SLAB, WHOLE, Stage
 from einsum_cascade.compiled_points import JIT, write_head
 from einsum_cascade.compiled_presence import Limit
-from einsum_cascade.compiled_text import Text, integer, literal, value
+from einsum_cascade.compiled_text import (
+    Text,
+    arithmetic_of,
+    combining,
+    integer,
+    literal,
+    rounded,
+    value,
+)
 from einsum_cascade.expressions import Access, Apply
+from einsum_cascade.hardware_numbers import Numbers
 from einsum_cascade.operators import REDUCTIONS
+
+# What adds nothing to a reduction. Nothing but -0.0 leaves a sum of -0.0 as it is, and contractions
+# take it as a point that isn't there.
+NOTHING = {"sum": "F(-0.0)", "max": "-F_INF", "min": "F_INF", "prod": "F(1.0)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +54,11 @@ class Place:
         return " + ".join([*terms, *([self.rest] if self.rest != "0" or not terms else [])])
 
 
-def write_stage(cascade: Cascade, stage: Stage, name: str, width: int, text: Text) -> None:
+def write_stage(
+    cascade: Cascade, stage: Stage, name: str, width: int, numbers: Numbers | None, text: Text
+) -> None:
     """Write the kernel of a stage as function `name`; `cascade` is all of it."""
-    _Kernel(cascade, stage, width, text).write(name)
+    _Kernel(cascade, stage, width, numbers, text).write(name)
 
 
 @dataclass(slots=True)
@@ -51,9 +66,10 @@ class _Kernel:
     cascade: Cascade
     stage: Stage
     width: int
+    numbers: Numbers | None
     text: Text
-    # Contractions need empty lanes of these as -0.0.
-    filled: set[str] = field(default_factory=set)
+    # What empty lanes of a table hold, so that who reduces it need not mask them.
+    fills: dict[str, str] = field(default_factory=dict)
     # Ranges of rows that are computed already, by what they are computed from.
     spans: dict[tuple[str, ...], str] = field(default_factory=dict)
 
@@ -61,13 +77,15 @@ class _Kernel:
         """Write the function."""
         stage, text = self.stage, self.text
         part = stage.cascade
-        order = (*stage.before, *stage.body, *stage.after)
         multiplied: set[str] = set()
-        for einsum in order:
+        for einsum in (*stage.before, *stage.body, *stage.after):
             pair = self.operands(einsum)
             if pair is not None:
-                self.filled.add(pair[1].tensor)
+                self.fills[pair[1].tensor] = NOTHING["sum"]
                 multiplied |= {einsum.name, pair[1].tensor}
+        for einsum in part.einsums:
+            if isinstance(einsum.map, Access) and einsum.op in NOTHING:
+                self.fills.setdefault(einsum.map.tensor, NOTHING[einsum.op])
         arrays = [f"in_{n}" for n in part.inputs] + [f"out_{n}" for n in part.outputs]
         text.line(JIT)
         with text.block(f"def {name}(b, tile, at, n, par, {', '.join(arrays)}):"):
@@ -120,7 +138,7 @@ class _Kernel:
     def axes(self, tensor: str) -> list[tuple[int, str]]:
         """Axes of a table's rows with their sizes: the sweep first, without the lanes."""
         dims = self.cascade.tensor(tensor).dims
-        found = []
+        found: list[tuple[int, str]] = []
         for axis, dim in enumerate(dims):
             size = f"(n_{dim.rank} + {dim.extra})" if dim.extra else f"n_{dim.rank}"
             if dim.rank == self.stage.lane:
@@ -293,16 +311,16 @@ class _Kernel:
         """Variables over the sweep."""
         return {v for v in einsum.variables if self.cascade.rank_of(v) == self.stage.sweep}
 
-    def most(self, einsum: Einsum, limit: Limit, known: set[str]) -> str:
-        """Text of the largest value of a linear form, over lanes and what is not known yet."""
+    def most(self, einsum: Einsum, limit: Limit, known: set[str], which: str = "most") -> str:
+        """Text of the largest (or least) value of a form, over lanes and what is not known yet."""
         parts = [limit.rest]
         for variable, factor in limit.factors:
             if variable in known:
                 parts.append(f"v_{variable}*{factor}")
             elif self.cascade.rank_of(variable) == self.stage.lane:
-                parts.append(f"q.most({factor}, p0, p0 + lanes)")
+                parts.append(f"q.{which}({factor}, p0, p0 + lanes)")
             else:
-                parts.append(f"q.most({factor}, 0, n_{self.cascade.rank_of(variable)})")
+                parts.append(f"q.{which}({factor}, 0, n_{self.cascade.rank_of(variable)})")
         return " + ".join(parts)
 
     # ---- the sweep ----
@@ -400,26 +418,39 @@ class _Kernel:
         else:
             self.rowwise(einsum, known)
         text.depth = depth
-        if einsum.name in self.filled and einsum.op is not None:
-            self.fill(einsum, known)
+        self.fill(einsum, known)
         text.depth = depth
 
     def fill(self, einsum: Einsum, known: set[str]) -> None:
-        """Write -0.0 into lanes that are empty, in rows that are visited."""
+        """Write what reductions read in empty lanes, unless a tile has none."""
         text, lane = self.text, self.lane(einsum)
         limits = [x for x in self.limits(einsum) if not x.names & set(einsum.over)]
-        if not any(lane in limit.names for limit in limits):
+        masking = [limit for limit in limits if lane in limit.names]
+        if einsum.name not in self.fills or not masking:
             return
+        text.line(f"if not {self.full(einsum, known, masking)}:")
+        text.depth += 1
         for variable in einsum.left:
             if variable != lane and variable not in known:
                 span = self.bounds(einsum, variable, known, limits)
                 text.line(f"for v_{variable} in range({span}):")
                 text.depth += 1
                 known = known | {variable}
-        self.lane_bounds(limits, lane, str(self.width))
-        target = text.fresh("z")
-        text.line(f"{target} = x_{einsum.name}[{self.row(einsum.target).at()}]")
-        text.line(f"q.leave_empty({target}, l0, l1)")
+        self.lane_bounds(masking, lane, str(self.width))
+        row = f"x_{einsum.name}[{self.row(einsum.target).at()}]"
+        text.line(f"q.leave_empty({row}, l0, l1, {self.fills[einsum.name]})")
+
+    def full(self, einsum: Einsum, known: set[str], limits: Sequence[Limit]) -> str:
+        """Write whether limits hold for all rows and lanes; return the name of that."""
+        terms = [f"{self.most(einsum, limit, known, 'least')} >= 0" for limit in limits]
+        key = ("full", *terms)
+        if key not in self.spans:
+            name = self.text.fresh("full")
+            self.text.line(f"{name} = {' and '.join(terms)}")
+            if known - self.stepping(einsum):
+                return name
+            self.spans[key] = name
+        return self.spans[key]
 
     def operands(self, einsum: Einsum) -> tuple[Access, Access] | None:
         """The operand without lanes and the one with them, if an Einsum is a contraction."""
@@ -430,6 +461,9 @@ class _Kernel:
                 return None
         if self.has_lanes(a.tensor):
             a, b = b, a
+        # Hardware numbers have an order of addition, which the kernel has not.
+        if self.numbers is not None:
+            return None
         if einsum.op != "sum" or self.has_lanes(a.tensor) or not self.has_lanes(b.tensor):
             return None
         if a.tensor not in self.stage.cascade.inputs:
@@ -438,10 +472,7 @@ class _Kernel:
         if rows is None or inner is None:
             return None
         lane = self.lane(einsum)
-        assert self.stage.presence is not None
-        elements = self.stage.presence.elements.get(b.tensor, ())
-        names = {str(axis): v for axis, i in enumerate(b.indices) for v in variables_in(i)}
-        filled = {limit.renamed(names) for limit in elements}
+        filled = self.own_limits(b)
         for limit in self.limits(einsum):
             if not limit.names & set(einsum.over) or limit in filled:
                 continue
@@ -455,7 +486,7 @@ class _Kernel:
         sweep = self.stage.sweep
         kept = [v for v in einsum.left if v in of_a - of_b and self.cascade.rank_of(v) != sweep]
         over = [v for v in einsum.over if v in of_a & of_b]
-        return (kept or [None])[-1], (over or [None])[-1]
+        return (kept[-1] if kept else None), (over[-1] if over else None)
 
     def contraction(self, einsum: Einsum, known: set[str]) -> None:
         """Write calls of the contraction kernel, in loops over what it does not run over."""
@@ -485,25 +516,21 @@ class _Kernel:
             with text.block(f"for i in range({count}):"):
                 text.line(f"q.start(x_{einsum.name}[{base} + i*{step}], F(0))")
         for variable in outer:
-            text.line(
-                f"for v_{variable} in range({self.bounds(einsum, variable, known, limits)}):"
-            )
+            text.line(f"for v_{variable} in range({self.bounds(einsum, variable, known, limits)}):")
             text.depth += 1
             known = known | {variable}
         first, length = self.span(einsum, inner, known, limits)
         w = self.width
         of_rows, of_inner = left.factors[rows], left.factors[inner]
         text.line(
-            f"q.contract(w_{a.tensor}, {left.at(rows, inner)} + {low}*{of_rows} + {first}*{of_inner}, "
-            f"{of_rows}, {of_inner},"
+            f"q.contract(w_{a.tensor}, {left.at(rows, inner)} + {low}*{of_rows} "
+            f"+ {first}*{of_inner}, {of_rows}, {of_inner},"
         )
         text.line(
             f"    u_{b.tensor}, ({right.at(inner)} + {first}*{right.factors[inner]})*{w}, "
             f"{right.factors[inner]}*{w},"
         )
-        text.line(
-            f"    u_{einsum.name}, {base}*{w}, {step}*{w}, {count}, {length}, {w}, {adds})"
-        )
+        text.line(f"    u_{einsum.name}, {base}*{w}, {step}*{w}, {count}, {length}, {w}, {adds})")
 
     def span(
         self, einsum: Einsum, variable: str, known: set[str], limits: Sequence[Limit]
@@ -538,23 +565,41 @@ class _Kernel:
                 )
                 text.depth += 1
                 known = known | {variable}
-        low, high = self.lane_bounds(limits, lane, str(self.width))
-        views = _Views(self, Text(depth=text.depth + 1), low, high, bool(limits))
-        z = target
-        if limits:
-            if row is None and einsum.name in self.filled:
-                text.line(f"q.leave_empty({target}, l0, l1)")
-            z = text.fresh("z")
-            text.line(f"{z} = {target}[l0:l1]")
-        result = value(einsum.map, views.inner, views)
+        # A limit without lanes and rows would be nobody's: it is taken as one on lanes.
+        masking = [x for x in limits if lane in x.names or not x.names - self.stepping(einsum)]
+        masked = row is not None and masking and not self.is_filled(einsum, masking)
+        if masked:
+            self.lane_bounds(masking, lane, str(self.width))
+        views = _Views(self, Text(depth=text.depth + 1))
+        result = value(einsum.map, views.inner, views, arithmetic_of(self.numbers, einsum))
+        result = f"F({rounded(self.numbers, einsum, result)})"
         text.lines += views.outer(text)
-        with text.block(f"for l in range({'l1 - l0' if limits else high}):"):
+        with text.block(f"for l in range({self.width}):"):
             if lane in set(_names_outside(einsum)):
-                text.line(f"v_{lane} = p0 + {low} + l")
+                text.line(f"v_{lane} = p0 + l")
             text.lines += views.inner.lines
             if row is not None:
-                result = f"a.{FUNCTIONS[row.combine]}({z}[l], F({result}))"
-            text.line(f"{z}[l] = {result}")
+                if masked:
+                    result = f"({result} if (l >= l0) & (l < l1) else {NOTHING[row.name]})"
+                how = combining(self.numbers, einsum)
+                result = how.call(row.combine, [f"{target}[l]", result])
+            text.line(f"{target}[l] = {result}")
+
+    def is_filled(self, einsum: Einsum, masking: Sequence[Limit]) -> bool:
+        """True if empty lanes of what is reduced hold what adds nothing."""
+        if not isinstance(einsum.map, Access) or einsum.op not in NOTHING:
+            return False
+        access = einsum.map
+        if self.fills.get(access.tensor) != NOTHING[einsum.op]:
+            return False
+        return set(masking) <= set(self.own_limits(access))
+
+    def own_limits(self, access: Access) -> list[Limit]:
+        """Limits of a table's elements, on the variables of an access."""
+        assert self.stage.presence is not None
+        names = {str(axis): v for axis, i in enumerate(access.indices) for v in variables_in(i)}
+        found = self.stage.presence.elements.get(access.tensor, ())
+        return [limit.renamed(names) for limit in found]
 
 
 def _names_outside(einsum: Einsum) -> Iterator[str]:
@@ -578,9 +623,6 @@ class _Views:
 
     kernel: _Kernel
     inner: Text
-    low: str
-    high: str
-    is_cut: bool
     known: dict[Access, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
 
@@ -590,8 +632,7 @@ class _Views:
         if access not in self.known:
             name = kernel.text.fresh("y")
             if kernel.has_lanes(access.tensor):
-                cut = ", l0:l1" if self.is_cut else ""
-                self.lines.append(f"{name} = x_{access.tensor}[{kernel.row(access).at()}{cut}]")
+                self.lines.append(f"{name} = x_{access.tensor}[{kernel.row(access).at()}]")
                 self.known[access] = f"{name}[l]"
             else:
                 place = kernel.element(access).at() if access.indices else "0"
