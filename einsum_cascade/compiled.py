@@ -81,6 +81,8 @@ class Compiled:
             "D = np.float64",
             "F_INF = F(np.inf)",
             "D_INF = D(np.inf)",
+            "expD = k.exp64",
+            f"expF = k.exp{32 if self.dtype == 'float32' else 64}",
             "LOG2_E = float(np.log2(np.e))",
         ):
             text.line(line)

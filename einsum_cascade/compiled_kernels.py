@@ -13,7 +13,7 @@ of Cephes' expf, float64 Taylor's, whose first neglected term is 4e-18.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from llvmlite import ir
@@ -25,17 +25,26 @@ Real = Any
 
 # In float32, so that they widen neither type.
 ZERO, ONE = np.float32(0), np.float32(1)
+# Without a way in from Python: nobody else calls these, and it takes as long to compile as they.
+_INSIDE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Division by zero is IEEE's, and polynomials may use fused multiply-adds.
-# Untyped, since its own type takes the typing context for an argument.
-_intrinsic: Any = intrinsic
-_compiled = njit(cache=True, error_model="numpy")
-_contracted = njit(cache=True, error_model="numpy", fastmath={"contract"})
+_OPTIONS: Any = {"cache": True, "error_model": "numpy", **_INSIDE}
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-@_intrinsic
-def _bits(typing: Any, value: Any) -> Any:
+def compiled(function: _Function) -> _Function:
+    """Compile for use in compiled code."""
+    return cast(_Function, njit(**_OPTIONS)(function))
+
+
+def contracted(function: _Function) -> _Function:
+    """The same, and a product may be added without being rounded."""
+    return cast(_Function, njit(**_OPTIONS, fastmath={"contract"})(function))
+
+
+def _typed_bits(typing: Any, value: Any) -> Any:
     """The bits of a float as an integer of its width, or the other way round."""
-    other = {
+    other: Any = {
         types.float32: types.int32,
         types.float64: types.int64,
         types.int32: types.float32,
@@ -48,8 +57,10 @@ def _bits(typing: Any, value: Any) -> Any:
     return other(value), generate
 
 
-@_intrinsic
-def _within(typing: Any, x: Any, low: Any, high: Any) -> Any:
+_bits: Any = intrinsic(_typed_bits)
+
+
+def _typed_within(typing: Any, x: Any, low: Any, high: Any) -> Any:
     """X between two bounds; either bound for NaN."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -63,8 +74,12 @@ def _within(typing: Any, x: Any, low: Any, high: Any) -> Any:
     return x(x, low, high), generate
 
 
-@_contracted
-def _exp32(x: Real) -> Real:
+_within: Any = intrinsic(_typed_within)
+
+
+@contracted
+def exp32(x: Real) -> Real:
+    """e**x in float32."""
     y = _within(x, np.float32(-87.33655), np.float32(88.72284))
     # Adding 1.5 * 2**23 leaves the nearest integer in the lowest bits.
     shifted = y * np.float32(1.4426950408889634) + np.float32(12582912)
@@ -83,8 +98,9 @@ def _exp32(x: Real) -> Real:
     return p if x < np.float32(88.72284) else x + np.float32(np.inf)
 
 
-@_contracted
-def _exp64(x: Real) -> Real:
+@contracted
+def exp64(x: Real) -> Real:
+    """e**x in float64."""
     y = _within(x, -708.3964185322641, 709.7827128933841)
     shifted = y * 1.4426950408889634 + 6755399441055744.0
     n = shifted - 6755399441055744.0
@@ -108,22 +124,16 @@ def _exp64(x: Real) -> Real:
     return p if x < 709.7827128933841 else x + np.inf
 
 
-def _by_width(x: Real) -> Real:
-    """e**x, in the width of x."""
+def exp(x: Real) -> Real:
+    """e**x, in the width of x; for compiled code only."""
     raise NotImplementedError
 
 
-@overload(_by_width, strict=False)
+@overload(exp, strict=False)
 def _choose_width(x: Any) -> Callable[[Real], Real]:
     if x == types.float32:
-        return lambda x: _exp32(x)
-    return lambda x: _exp64(x)
-
-
-@_compiled
-def exp(x: Real) -> Real:
-    """e**x."""
-    return _by_width(x)
+        return lambda x: exp32(x)
+    return lambda x: exp64(x)
 
 
 def _operator(arity: int, generate: Callable[..., Any]) -> Any:
@@ -188,13 +198,13 @@ largest = _operator(2, _either("<"))
 neg = _operator(1, lambda builder, zero, a: builder.fneg(a))
 
 
-@_compiled
+@compiled
 def absolute(x: Real) -> Real:
     """Without the sign."""
     return abs(x)
 
 
-@_compiled
+@compiled
 def floordiv(a: Real, b: Real) -> Real:
     """A quotient rounded down, by way of the remainder as in NumPy."""
     if b == ZERO:
@@ -206,80 +216,80 @@ def floordiv(a: Real, b: Real) -> Real:
     return np.rint(whole) if whole == whole else whole
 
 
-@_compiled
+@compiled
 def mod(a: Real, b: Real) -> Real:
     """What floordiv leaves; has the sign of b."""
     return np.remainder(a, b)
 
 
-@_compiled
+@compiled
 def power(a: Real, b: Real) -> Real:
     """A power."""
     return np.power(a, b)
 
 
-@_compiled
+@compiled
 def clamp(x: Real, low: Real, high: Real) -> Real:
     """Between two bounds; the higher one wins where they cross."""
     return least(largest(x, low), high)
 
 
-@_compiled
+@compiled
 def log(x: Real) -> Real:
     """The natural logarithm."""
     return np.log(x)
 
 
-@_compiled
+@compiled
 def sqrt(x: Real) -> Real:
     """The square root."""
     return np.sqrt(x)
 
 
-@_compiled
+@compiled
 def relu(x: Real) -> Real:
     """0 for what is negative."""
     return largest(x, ZERO)
 
 
-@_compiled
+@compiled
 def sigmoid(x: Real) -> Real:
     """1 / (1 + exp(-x)), without an overflow on either side."""
     small = exp(-abs(x))
     return (ONE if x >= ZERO else small) / (ONE + small)
 
 
-@_compiled
+@compiled
 def tanh(x: Real) -> Real:
     """The hyperbolic tangent."""
     return np.tanh(x)
 
 
-@_compiled
+@compiled
 def cos(x: Real) -> Real:
     """The cosine."""
     return np.cos(x)
 
 
-@_compiled
+@compiled
 def sin(x: Real) -> Real:
     """The sine."""
     return np.sin(x)
 
 
-@_compiled
+@compiled
 def phi(x: Real) -> Real:
     """elu(x) + 1."""
     return x + ONE if x > ZERO else exp(least(x, ZERO))
 
 
-@_compiled
+@compiled
 def step(x: Real) -> Real:
     """1 from 0 on."""
     return ONE if x >= ZERO else ZERO
 
 
-@_compiled
+@compiled
 def select(best: Real, which: Real, count: int, x: Real, at: int) -> int:
     """Put a value where it belongs among the best so far; ties keep their order, NaN comes last."""
     place = count

@@ -105,9 +105,9 @@ def _of_filter(condition: Condition | None) -> list[Limit]:
     above, below = _minus(left, right), _minus(right, left)
     return {
         ">=": [above],
-        ">": [Limit(above.factors, f"({above.rest} - 1)")],
+        ">": [Limit(above.factors, minus(above.rest, "1"))],
         "<=": [below],
-        "<": [Limit(below.factors, f"({below.rest} - 1)")],
+        "<": [Limit(below.factors, minus(below.rest, "1"))],
         "==": [above, below],
     }[condition.symbol]
 
@@ -137,7 +137,7 @@ def _read_limits(
             form = affine(access.indices[tensor.ranks.index(part)])
             if not form.is_plain or form.step != 0:
                 raise NotTiledError(f"{access} shifts a part of {rank}")
-            factors.append((form.variables[0], f"(-{stride or '1'})"))
+            factors.append((form.variables[0], minus("0", stride or "1")))
             stride = f"{stride}*n_{part}" if stride else f"n_{part}"
         limits.append(Limit(tuple(reversed(factors)), f"(n_{rank} - 1)"))
     return limits
@@ -161,7 +161,7 @@ def linear(expr: Expr) -> Limit | None:
             if operator == "sub":
                 return _minus(left, right)
             if operator == "add":
-                return _minus(left, _times(right, "(-1)"))
+                return _minus(left, _times(right, "-1"))
             if not left.factors:
                 return _times(right, left.rest)
             return None if right.factors else _times(left, right.rest)
@@ -169,12 +169,37 @@ def linear(expr: Expr) -> Limit | None:
 
 
 def _times(form: Limit, factor: str) -> Limit:
-    factors = tuple((name, f"{factor}*{own}") for name, own in form.factors)
-    return Limit(factors, f"{factor}*{form.rest}")
+    factors = tuple((name, times(factor, own)) for name, own in form.factors)
+    return Limit(factors, times(factor, form.rest))
 
 
 def _minus(a: Limit, b: Limit) -> Limit:
     factors = dict(a.factors)
     for name, factor in b.factors:
-        factors[name] = f"({factors.get(name, '0')} - {factor})"
-    return Limit(tuple(factors.items()), f"({a.rest} - {b.rest})")
+        factors[name] = minus(factors.get(name, "0"), factor)
+    return Limit(tuple(factors.items()), minus(a.rest, b.rest))
+
+
+def times(a: str, b: str) -> str:
+    """Text of a product, without factors of 0 and 1: what is generated is to be read, too."""
+    if "0" in (a, b):
+        return "0"
+    if "1" in (a, b):
+        return b if a == "1" else a
+    if "-1" in (a, b):
+        return minus("0", b if a == "-1" else a)
+    return f"{a}*{b}"
+
+
+def minus(a: str, b: str) -> str:
+    """Text of a difference."""
+    if b == "0":
+        return a
+    if a == "0":
+        return str(-int(b)) if b.lstrip("-").isdigit() else f"(-{b})"
+    return f"({a} - {b})"
+
+
+def plus(*terms: str) -> str:
+    """Text of a sum."""
+    return " + ".join(term for term in terms if term != "0") or "0"

@@ -17,17 +17,16 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from einsum_cascade.compiled_kernels import Real, mul
+from einsum_cascade.compiled_kernels import Real, compiled, mul
 
 # Bytes of lanes in one block, which is two vectors of AVX2.
 BLOCK_BYTES = 64
 # Untyped: where a value lives in the function's frame.
 local: Any = cgutils.alloca_once_value
-_compiled = njit(cache=True, error_model="numpy")
 
 
 def _kernel(rows: int) -> Any:
@@ -110,7 +109,7 @@ def _kernel(rows: int) -> Any:
 _kernel6, _kernel4, _kernel1 = _kernel(6), _kernel(4), _kernel(1)
 
 
-@_compiled
+@compiled
 def _exactly(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: Real,
              c0: int, ci: int, n: int, adds: bool, rows: int) -> None:  # fmt: skip
     """The same block with the language's product."""
@@ -126,7 +125,7 @@ def _exactly(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: R
             c[at] = c[at] + total if adds else total
 
 
-@_compiled
+@compiled
 def contract(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: Real,
              c0: int, ci: int, rows: int, n: int, width: int, adds: bool) -> None:  # fmt: skip
     """c[c0 + i*ci + lane] = (adds: +=) sum over k < n of a[a0 + i*ai + k*ak] * b[b0 + k*bk + lane].
@@ -158,7 +157,7 @@ def contract(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: R
             i += count
 
 
-@_compiled
+@compiled
 def narrow(low: int, high: int, factor: int, rest: int) -> tuple[int, int]:
     """The part of low <= v < high where factor * v + rest >= 0."""
     if factor > 0:
@@ -170,19 +169,19 @@ def narrow(low: int, high: int, factor: int, rest: int) -> tuple[int, int]:
     return low, max(low, high)
 
 
-@_compiled
+@compiled
 def most(factor: int, low: int, high: int) -> int:
     """The largest factor * v for low <= v < high, which is not empty."""
     return max(factor * low, factor * (high - 1))
 
 
-@_compiled
+@compiled
 def least(factor: int, low: int, high: int) -> int:
     """The smallest factor * v for low <= v < high, which is not empty."""
     return min(factor * low, factor * (high - 1))
 
 
-@_compiled
+@compiled
 def is_settled(table: Real) -> bool:
     """True if a state of the present step is that of the next."""
     half = table.shape[0] // 2
@@ -194,14 +193,14 @@ def is_settled(table: Real) -> bool:
     return True
 
 
-@_compiled
+@compiled
 def start(row: Real, value: Real) -> None:
     """Set all lanes of a row."""
     for lane in range(row.shape[0]):
         row[lane] = value
 
 
-@_compiled
+@compiled
 def leave_empty(row: Real, low: int, high: int, nothing: Real) -> None:
     """Set the lanes outside low <= lane < high."""
     for lane in range(min(low, row.shape[0])):

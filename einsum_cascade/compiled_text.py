@@ -50,6 +50,9 @@ class Arithmetic:
     def call(self, operator: str, arguments: Sequence[str]) -> str:
         """Text of an operator applied to arguments."""
         inside = ", ".join(arguments)
+        if operator == "exp" and not self.multiplier:
+            # Of a known width, which saves numba the search.
+            return f"exp{self.kind}({inside})"
         if not self.multiplier:
             return f"{self.module}.{FUNCTIONS[operator]}({inside})"
         number = MULTIPLIERS.index(self.multiplier)

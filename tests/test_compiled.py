@@ -17,10 +17,9 @@ import einsum_cascade as ec
 from archsim.elements import random_inputs
 from archsim.lowering import lower
 from archsim.values import compute
-from einsum_cascade import compiled_kernels
+from einsum_cascade import compiled_kernels, compiled_products
 from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.compiled_plan import stages
-from einsum_cascade.compiled_products import contract
 from einsum_cascade.operators import OPERATORS
 
 INF, NAN = float("inf"), float("nan")
@@ -229,6 +228,11 @@ def test_exp_is_right_to_one_unit_in_the_last_place(dtype, bits):
 def test_contractions(dtype, rows):
     """Against NumPy; packed where rows are a page apart; 0 * inf is 0 and -0.0 is nothing."""
     rng = np.random.default_rng(rows)
+
+    @njit
+    def contract(*arguments):
+        compiled_products.contract(*arguments)
+
     for pitch in (rows, 4096):
         a = rng.standard_normal((7, pitch)).astype(dtype)
         b = rng.standard_normal((7, 32)).astype(dtype)
