@@ -1,9 +1,10 @@
 """How fast compiled cascades are next to PyTorch: `python benchmarks/functional.py [CASCADE ...]`.
 
 Both run on the same arrays in turns, on as many threads; the ratio is the median over turns of
-this run, since other work on the machine slows both. PyTorch gets its best formulation of each cascade:
-scaled_dot_product_attention for everything that is softmax attention. Memory is that of a process of
-its own, beyond what it needs for a small problem. Times are measured, never asserted.
+this run, since other work on the machine slows both. PyTorch gets its best formulation of each
+cascade: scaled_dot_product_attention for everything that is softmax attention. Compile times and
+memory are those of new processes: the first compiles, the second finds the kernels on disk. Times
+are measured, never asserted.
 """
 
 import json
@@ -114,49 +115,54 @@ def inputs(name, tokens):
     return ours, theirs
 
 
-def peak_mib(name, ours):
-    """Peak memory of a process that runs one side, beyond the same process with few tokens."""
-    script = (
-        "import resource, sys; sys.path.insert(0, 'benchmarks'); import functional as f\n"
-        f"f.once({name!r}, 512, {ours}); a = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"f.once({name!r}, f.CASES[{name!r}][0], {ours})\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - a)/1024)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    return float(done.stdout.split()[-1]) if done.returncode == 0 else float("nan")
+OURS = """
+import json, resource, sys, time
+import numpy as np, einsum_cascade as ec
+name, sizes, shapes = json.loads(sys.argv[1])
+given = {n: np.ones(s, np.float32) for n, s in shapes.items()}
+start = time.perf_counter()
+ec.compile(ec.load(name), "float32")(sizes=sizes, **given)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(time.perf_counter() - start, peak)
+"""
+THEIRS = """
+import resource, sys
+sys.path.insert(0, "benchmarks")
+import functional
+torch = functional.torch
+torch.set_num_threads(functional.THREADS)
+tokens, _, formulation = functional.CASES[sys.argv[1]]
+formulation(functional.inputs(sys.argv[1], tokens)[1])()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
 
 
-def once(name, tokens, ours):
-    """Run one side once."""
-    torch.set_num_threads(THREADS)
-    _, sizes, formulation = CASES[name]
-    given, tensors = inputs(name, tokens)
-    if ours:
-        ec.compile(ec.load(name), "float32")(sizes=sizes, **given)
-    else:
-        formulation(tensors)()
-
-
-def first_call_s(name, folder):
-    """Time of the first call in a new process."""
-    script = (
-        "import json, sys, time; sys.path.insert(0, 'benchmarks')\n"
-        "import numpy as np, einsum_cascade as ec\n"
-        "sizes, shapes = json.loads(sys.argv[1])\n"
-        "given = {n: np.ones(s, np.float32) for n, s in shapes.items()}\n"
-        "start = time.perf_counter()\n"
-        f"ec.compile(ec.load({name!r}), 'float32')(sizes=sizes, **given)\n"
-        "print(time.perf_counter() - start)"
-    )
-    shapes = {n: (*a.shape[:-1], 256) for n, a in inputs(name, 256)[0].items()}
+def process(script, argument, folder):
+    """Run a script in a new process; return the numbers it prints."""
     done = subprocess.run(
-        [sys.executable, "-c", script, json.dumps([CASES[name][1], shapes])],
+        [sys.executable, "-c", script, argument],
         env={**os.environ, "NUMBA_CACHE_DIR": folder},
         capture_output=True,
         text=True,
         check=True,
     )
-    return float(done.stdout)
+    return [float(word) for word in done.stdout.split()]
+
+
+def new_processes(name):
+    """Seconds to compile and to find on disk, and peak memory of a process: ours, and PyTorch's."""
+    tokens, sizes, _ = CASES[name]
+    given, _ = inputs(name, tokens)
+    few = {
+        n: (*a.shape[:-2], min(512, a.shape[-2]), min(512, a.shape[-1])) for n, a in given.items()
+    }
+    many = {n: a.shape for n, a in given.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        first, _ = process(OURS, json.dumps([name, sizes, few]), folder)
+        second, _ = process(OURS, json.dumps([name, sizes, few]), folder)
+        _, peak = process(OURS, json.dumps([name, sizes, many]), folder)
+        (theirs,) = process(THEIRS, name, folder)
+    return first, second, peak, theirs
 
 
 def main() -> None:
@@ -181,12 +187,10 @@ def main() -> None:
             pairs.append((middle - start, time.perf_counter() - middle))
         ratio = statistics.median(a / b for a, b in pairs)
         times = [min(side) for side in zip(*pairs, strict=True)]
-        with tempfile.TemporaryDirectory() as folder:
-            calls = [first_call_s(name, folder) for _ in range(2)]
-        memory = [peak_mib(name, ours) for ours in (True, False)]
+        calls = new_processes(name)
         print(
             f"{name:24} {tokens:8} {times[0]:8.3f} {times[1]:8.3f} {ratio:6.2f} {error:8.1e} "
-            f"{memory[0]:9.0f} {memory[1]:9.0f} {calls[0]:8.1f} {calls[1]:7.2f}",
+            f"{calls[2]:9.0f} {calls[3]:9.0f} {calls[0]:8.1f} {calls[1]:7.2f}",
             flush=True,
         )
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
