@@ -36,6 +36,7 @@ __all__ = [
     "simulation_commands",
 ]
 KINDS = ("cascades", "models", "architectures", "mappings")
+ENGINES = ("naive", "numba")
 
 
 def main() -> None:
@@ -216,13 +217,24 @@ def evaluate(
     arrays: Annotated[Path, typer.Argument(help="An .npz file with one array for each input.")],
     out: Annotated[Path, typer.Option("-o", "--output", help="The .npz file to write.")],
     set_: SetSizes = None,
+    engine: Annotated[
+        str, typer.Option(help="naive: the interpreter; numba: kernels compiled from the cascade.")
+    ] = "naive",
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help="Hardware numbers, bit by bit: bf16 or fp32."),
+    ] = None,
 ) -> None:
-    """Compute a cascade's outputs with the naive interpreter."""
+    """Compute a cascade's outputs, naively or compiled, in float64 or in hardware numbers."""
     import zipfile
 
     import numpy as np
 
-    from einsum_cascade import catalog, interpreter
+    from einsum_cascade import catalog, compiled, interpreter
+
+    if engine not in ENGINES:
+        hint = legal_words(engine, ENGINES, "engines")
+        raise bad("--engine", f"unknown engine '{engine}'", hint)
 
     found = catalog.load(cascade)
     try:
@@ -234,7 +246,10 @@ def evaluate(
         raise bad(str(arrays), "no such file") from None
     if out.suffix != ".npz":
         raise bad(str(out), "the output is an .npz file", f"write -o {out.with_suffix('.npz')}")
-    result = interpreter.evaluate(found, sizes=sizes(set_), **given)
+    if engine == "numba":
+        result = compiled.compile_(found, format=format_)(sizes=sizes(set_), **given)
+    else:
+        result = interpreter.evaluate(found, sizes=sizes(set_), format=format_, **given)
     # An interrupted run must not leave half a file under the name that was asked for.
     partial = out.with_name(out.stem + ".partial.npz")
     save: Any = np.savez  # its stub takes no arrays by name together with allow_pickle

@@ -136,7 +136,7 @@ def edge_arrays(
     einsums = [e for e in program.cascade.einsums if e.name in loads]
     if einsums:
         sub = parse(_text(program, einsums), name="at load")
-        given = {name: found[name] for name in sub.inputs}
+        given: dict[str, Any] = {name: found[name] for name in sub.inputs}
         sizes = {rank: program.sizes[rank] for rank in _open_ranks(program, sub)}
         made = evaluate(sub, sizes=sizes, **given)
         if numbers == "hardware":

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from einsum_cascade.bound_report import Bounds, bounds
     from einsum_cascade.cascade import Cascade, Workload
     from einsum_cascade.catalog import load, names, workload
+    from einsum_cascade.compiled import Compiled
+    from einsum_cascade.compiled import compile_ as compile
     from einsum_cascade.derivation.pipeline import Derivation, derive
     from einsum_cascade.errors import CascadeError, Problem, Source
     from einsum_cascade.interpreter import evaluate
@@ -23,6 +25,7 @@ _HOME = {
     "Bounds": "bound_report",
     "Cascade": "cascade",
     "CascadeError": "errors",
+    "Compiled": "compiled",
     "Derivation": "derivation.pipeline",
     "Neighborhood": "neighborhood",
     "PassReport": "pass_analysis",
@@ -30,6 +33,7 @@ _HOME = {
     "Source": "errors",
     "Workload": "cascade",
     "bounds": "bound_report",
+    "compile": "compiled",
     "derive": "derivation.pipeline",
     "evaluate": "interpreter",
     "load": "catalog",
@@ -43,6 +47,7 @@ __all__ = [
     "Bounds",
     "Cascade",
     "CascadeError",
+    "Compiled",
     "Derivation",
     "Neighborhood",
     "PassReport",
@@ -50,6 +55,7 @@ __all__ = [
     "Source",
     "Workload",
     "bounds",
+    "compile",
     "derive",
     "evaluate",
     "load",
@@ -65,7 +71,9 @@ def __getattr__(name: str) -> Any:
         return import_module("einsum_cascade.formats")
     if name not in _HOME:
         raise AttributeError(f"module 'einsum_cascade' has no attribute {name!r}")
-    return getattr(import_module(f"einsum_cascade.{_HOME[name]}"), name)
+    # `compile` is a builtin of Python, so its home calls it by another name.
+    own = "compile_" if name == "compile" else name
+    return getattr(import_module(f"einsum_cascade.{_HOME[name]}"), own)
 
 
 def __dir__() -> list[str]:

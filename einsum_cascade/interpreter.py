@@ -17,16 +17,17 @@ an axis whose size divides the largest serves a group (grouped-query attention).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from einsum_cascade.array_shapes import array_ranks, batch_index, batch_shape, extents_of, readings
+from einsum_cascade.arguments import read_arguments
+from einsum_cascade.array_shapes import array_ranks, batch_index
 from einsum_cascade.cascade import Cascade, Einsum, Tensor, affine, variables_in
-from einsum_cascade.errors import CascadeError, closest, legal_words
+from einsum_cascade.errors import CascadeError
 from einsum_cascade.expressions import (
     VARIABLE,
     Access,
@@ -39,12 +40,15 @@ from einsum_cascade.expressions import (
     Number,
     Select,
 )
+from einsum_cascade.formats import flush, to_bf16
+from einsum_cascade.hardware_numbers import Numbers, numbers_of
 from einsum_cascade.operators import COMPARISONS, OPERATORS, REDUCTIONS
 from einsum_cascade.ordering import Loop, Plan, plan
 
 Array = NDArray[Any]
 # Points of an iteration space evaluated at once; bounds memory to a few hundred MiB.
 SLICE_POINTS = 1 << 22
+FLOAT64: Mapping[str, Callable[..., Array]] = {name: row.apply for name, row in OPERATORS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +62,20 @@ class _Values:
 
 
 def evaluate(
-    cascade: Cascade, *, sizes: Mapping[str, int] | None = None, **arrays: Any
+    cascade: Cascade,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    format: str | None = None,
+    exp: str | None = None,
+    **arrays: Any,
 ) -> dict[str, Array]:
     """Compute a cascade's outputs the obvious way, in float64.
 
     Args:
         cascade: a legal cascade.
         sizes: sizes of ranks that the arrays leave open (M0 of a split, k of a top-k).
+        format: "bf16" or "fp32": hardware numbers instead, bit by bit (`hardware_numbers`).
+        exp: the unit for exponentials of hardware numbers, one of `exp_units.UNITS`.
         **arrays: one array for each input, axes in the tensor's written rank order, a split rank
             given whole (M) or split (M1, M0), any batch axes first; and one number for each
             parameter without a value.
@@ -82,60 +93,23 @@ def evaluate(
         >>> float(out["Z"])
         11.0
     """
-    parameters = dict(cascade.parameters)
-    free = [name for name, value in parameters.items() if value is None]
-    _check_names(cascade, free, parameters, arrays)
-    for name in parameters:
-        if name in arrays:
-            value = _numbers(name, arrays.pop(name))
-            if value.ndim:
-                raise CascadeError(f"{name} is one number, not an array of shape {value.shape}")
-            parameters[name] = float(value)
-    given = {name: _numbers(name, arrays[name]) for name in cascade.inputs}
-    batch_axes, forms = readings(cascade, given, sizes or {})
-    extents = extents_of(cascade, given, forms, sizes or {})
-    batch = batch_shape(given, batch_axes)
+    given = read_arguments(cascade, sizes, arrays)
+    numbers = None if format is None else numbers_of(cascade, format, exp)
     steps = plan(cascade.einsums, dict(cascade.variables))
     results: dict[str, list[Array]] = {name: [] for name in cascade.outputs}
-    for point in np.ndindex(*batch):
+    for point in np.ndindex(*given.batch):
         tensors = {}
-        for name, array in given.items():
-            part = array[batch_index(array.shape[: batch_axes[name]], batch, point)]
-            tensors[name] = _split(cascade, cascade.tensor(name), part, extents, forms[name])
-        _Run(cascade, extents, parameters, tensors).run(steps, {})
+        for name, array in given.arrays.items():
+            part = array[batch_index(array.shape[: given.batch_axes[name]], given.batch, point)]
+            if numbers is not None:
+                part = to_bf16(part) if numbers.format == "bf16" else flush(part)
+            tensor = cascade.tensor(name)
+            tensors[name] = _split(cascade, tensor, part, given.extents, given.is_split[name])
+        _Run(cascade, given.extents, given.parameters, tensors, numbers).run(steps, {})
         for name in cascade.outputs:
             values = tensors[name]
             results[name].append(np.where(values.present, values.data, 0.0))
-    return {name: np.stack(r).reshape((*batch, *r[0].shape)) for name, r in results.items()}
-
-
-def _numbers(name: str, value: Any) -> Array:
-    """Read an argument as an array of real numbers."""
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise CascadeError(f"{name} is no array: its rows have different lengths") from None
-    if array.dtype.kind not in "biuf":
-        raise CascadeError(f"{name} has dtype {array.dtype}; real numbers are needed")
-    return array
-
-
-def _check_names(
-    cascade: Cascade,
-    free: list[str],
-    parameters: Mapping[str, float | None],
-    arrays: Mapping[str, Any],
-) -> None:
-    legal = [*cascade.inputs, *parameters]
-    for name in arrays:
-        if name not in legal:
-            hint = legal_words(name, legal, "inputs and parameters")
-            raise CascadeError(f"{cascade.name} has no input '{name}'; {hint}")
-    missing = [name for name in [*cascade.inputs, *free] if name not in arrays]
-    if missing:
-        near = closest(missing[0], arrays)
-        also = f"; you gave '{near}'" if near else ""
-        raise CascadeError(f"{cascade.name} needs {', '.join(missing)}{also}")
+    return {name: np.stack(r).reshape((*given.batch, *r[0].shape)) for name, r in results.items()}
 
 
 def _split(
@@ -165,8 +139,10 @@ class _Run:
 
     cascade: Cascade
     extents: Mapping[str, int]
-    parameters: Mapping[str, float | None]
+    parameters: Mapping[str, float]
     tensors: dict[str, _Values]
+    # Hardware numbers, if it computes in those.
+    numbers: Numbers | None
 
     def run(self, steps: Plan, fixed: Mapping[str, int]) -> None:
         """Run a plan; `fixed` maps ranks of enclosing recurrences to their coordinate."""
@@ -226,8 +202,13 @@ class _Run:
             order = tuple(v for v in order if v in inner)
         grid = {v: ranges[v].reshape([-1 if w == v else 1 for w in order]) for v in order}
         shape = tuple(len(ranges[v]) for v in order)
-        point = _Point(self, grid, set(einsum.over), np.ones(shape, dtype=bool))
+        functions = FLOAT64
+        if self.numbers is not None and einsum.name not in self.numbers.loaded:
+            functions = self.numbers.functions(einsum)
+        point = _Point(self, grid, set(einsum.over), np.ones(shape, dtype=bool), functions)
         values = np.broadcast_to(np.asarray(point.value(einsum.map), dtype=np.float64), shape)
+        if self.numbers is not None:
+            values = self.numbers.rounded(einsum, values)
         if einsum.where is not None:
             point.filter(einsum.where)
         present = point.present
@@ -245,8 +226,12 @@ class _Run:
             reducer: Any = {"add": np.add, "max": np.maximum, "min": np.minimum}.get(
                 row.combine, np.multiply
             )
-            with np.errstate(invalid="ignore", over="ignore", under="ignore"):
-                values = reducer.reduce(values, axis=axes, initial=row.identity)
+            if self.numbers is not None:
+                combine = self.numbers.functions(einsum)[row.combine]
+                values = _one_by_one(combine, values, present, axes, row.identity)
+            else:
+                with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+                    values = reducer.reduce(values, axis=axes, initial=row.identity)
             # Emptiness of kept variables does not vary along the reduced axes, which may be empty.
             present = np.asarray(np.broadcast_to(point.element, shape).all(axis=axes))
         place = self.place(einsum, left)
@@ -260,7 +245,7 @@ class _Run:
         """Index arrays that say where the left side's points lie in the target."""
         names = list(left)
         grid = {v: left[v].reshape([-1 if w == v else 1 for w in names]) for v in names}
-        point = _Point(self, grid, set(), np.ones((), dtype=bool))
+        point = _Point(self, grid, set(), np.ones((), dtype=bool), FLOAT64)
         found = []
         for index, size in zip(
             einsum.target.indices, self.tensors[einsum.name].data.shape, strict=True
@@ -273,6 +258,24 @@ class _Run:
                 raise CascadeError(einsum.line.problem(message, span.start, span.end, hint))
             found.append(at)
         return tuple(found)
+
+
+def _one_by_one(
+    combine: Callable[..., Array],
+    values: Array,
+    present: Array,
+    axes: tuple[int, ...],
+    start: float,
+) -> Array:
+    """A reduction in the order of its variables, point after point; one point is left per axis."""
+    rest = values.ndim - len(axes)
+    lined = np.moveaxis(values, axes, range(rest, values.ndim))
+    here = np.moveaxis(present, axes, range(rest, values.ndim))
+    total = np.full(lined.shape[:rest], start)
+    for at in np.ndindex(*lined.shape[rest:]):
+        place = (..., *at)
+        total = np.where(here[place], combine(total, lined[place]), total)
+    return total
 
 
 def _axes(einsum: Einsum) -> list[str | None]:
@@ -319,6 +322,7 @@ class _Point:
     grid: Mapping[str, Array]
     reduced: set[str]
     present: Array
+    functions: Mapping[str, Callable[..., Array]]
     element: Array = field(default_factory=lambda: np.ones((), dtype=bool))
     causes: set[str] = field(default_factory=set)
     chosen: Array = field(default_factory=lambda: np.ones((), dtype=bool))
@@ -357,7 +361,7 @@ class _Point:
                 return self.read(expr)
             case Apply(operator=operator, arguments=arguments):
                 values = [np.asarray(self.value(argument)) for argument in arguments]
-                return OPERATORS[operator].apply(*values)
+                return self.functions[operator](*values)
             case Select(condition=condition, then=then, otherwise=otherwise):
                 holds = self.truth(condition)
                 choosers = self.choosers | set(variables_in(condition))

@@ -216,6 +216,7 @@ SIZED = "--model bert --set M=512,P=512"
         ("schema archtecture", "did you mean 'architecture'?"),
         ("check missing.yaml", "missing.yaml: cannot read the file"),
         ("evaluate softmax-3pass missing.npz -o x.npz", "missing.npz: no such file"),
+        ("evaluate softmax-3pass x.npz -o x.npz --engine torch", "unknown engine 'torch'"),
     ],
 )
 def test_bad_requests_exit_2_with_a_suggestion(command, expected, tmp_path):
@@ -238,6 +239,18 @@ def test_check_reports_all_files_at_once(own):
         "cannot tell what kind of file this is",
     ):
         assert expected in message
+
+
+def test_evaluate_compiled_and_in_hardware_numbers(tmp_path):
+    """(1/3)*3 is 1; with bf16 words 1/3 is 171/512, and three times that fits fp32 exactly."""
+    np.savez(tmp_path / "in.npz", X=[[1 / 3]], W=[[3.0]])
+    for engine in ("naive", "numba"):
+        for number, expected in ((None, 1.0), ("bf16", 3 * 171 / 512)):
+            more = [] if number is None else ["--format", number]
+            command = ["evaluate", "projection", "in.npz", "-o", "out.npz", "--engine", engine]
+            fine(*command, *more, cwd=tmp_path)
+            with np.load(tmp_path / "out.npz") as found:
+                assert expected == found["Z"][0, 0]
 
 
 def test_evaluate_errors_keep_the_old_output(tmp_path):

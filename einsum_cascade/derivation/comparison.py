@@ -40,7 +40,7 @@ def largest_difference(source: Cascade, derived: Cascade, rank: str) -> float:
     for case, (along, tiles, others) in enumerate(CASES):
         draw = np.random.default_rng(case)
         sizes = _sizes(source, rank, along, others)
-        arrays = _arrays(source, sizes, draw, is_whole=case == WHOLE)
+        arrays: dict[str, Any] = _arrays(source, sizes, draw, is_whole=case == WHOLE)
         reference = evaluate(source, sizes=sizes, **arrays)
         if not all(np.isfinite(value).all() for value in reference.values()):
             arrays = {name: np.abs(value) for name, value in arrays.items()}

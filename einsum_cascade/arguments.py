@@ -1,0 +1,83 @@
+"""The arguments of an evaluation: arrays, sizes and parameters, checked and understood.
+
+Interpreter and compiled cascades take the same arguments and refuse the same ones, so they read
+them here. How arrays become tensors is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from einsum_cascade.array_shapes import batch_shape, extents_of, readings
+from einsum_cascade.cascade import Cascade
+from einsum_cascade.errors import CascadeError, closest, legal_words
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What one evaluation is given."""
+
+    # By input, as given.
+    arrays: Mapping[str, Array]
+    # By input: how many leading axes are batch axes, and whether split ranks are given split.
+    batch_axes: Mapping[str, int]
+    is_split: Mapping[str, bool]
+    # Extent of every rank, and a value for every parameter.
+    extents: Mapping[str, int]
+    parameters: Mapping[str, float]
+    batch: tuple[int, ...]
+
+
+def read_arguments(
+    cascade: Cascade, sizes: Mapping[str, int] | None, arrays: Mapping[str, Any]
+) -> Arguments:
+    """Check the arguments of an evaluation; CascadeError says what is missing or disagrees."""
+    parameters = dict(cascade.parameters)
+    free = [name for name, value in parameters.items() if value is None]
+    _check_names(cascade, free, parameters, arrays)
+    values: dict[str, float] = {}
+    for name, value in parameters.items():
+        number = _numbers(name, arrays.get(name, value))
+        if number.ndim:
+            raise CascadeError(f"{name} is one number, not an array of shape {number.shape}")
+        values[name] = float(number)
+    given = {name: _numbers(name, arrays[name]) for name in cascade.inputs}
+    batch_axes, is_split = readings(cascade, given, sizes or {})
+    extents = extents_of(cascade, given, is_split, sizes or {})
+    return Arguments(given, batch_axes, is_split, extents, values, batch_shape(given, batch_axes))
+
+
+def _numbers(name: str, value: Any) -> Array:
+    """Read an argument as an array of real numbers."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise CascadeError(f"{name} is no array: its rows have different lengths") from None
+    if array.dtype.kind not in "biuf":
+        raise CascadeError(f"{name} has dtype {array.dtype}; real numbers are needed")
+    return array
+
+
+def _check_names(
+    cascade: Cascade,
+    free: list[str],
+    parameters: Mapping[str, float | None],
+    arrays: Mapping[str, Any],
+) -> None:
+    legal = [*cascade.inputs, *parameters]
+    for name in arrays:
+        if name not in legal:
+            hint = legal_words(name, legal, "inputs and parameters")
+            raise CascadeError(f"{cascade.name} has no input '{name}'; {hint}")
+    missing = [name for name in [*cascade.inputs, *free] if name not in arrays]
+    if missing:
+        near = closest(missing[0], arrays)
+        also = f"; you gave '{near}'" if near else ""
+        raise CascadeError(f"{cascade.name} needs {', '.join(missing)}{also}")

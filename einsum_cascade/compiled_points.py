@@ -1,0 +1,405 @@
+"""Any cascade as plain loops over points: one function for each Einsum, whole tensors.
+
+What the interpreter does with grids is done here point by point, with the same bookkeeping: a
+tensor t_X has presence o_X, and s_X holds a bit for each axis along which presence may vary. A
+point that reads something empty, or fails its filter, is skipped (ok); if the kept variables alone
+decide that, the element is empty (el), and the variables that decide it (c) vary the target.
+
+Nothing is streamed, so this is for what the tiled scheme does not cover. Sums run through the
+reduced variables in the order in which the Einsum names them, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+from einsum_cascade.array_shapes import array_ranks
+from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
+from einsum_cascade.compiled_text import (
+    WIDE,
+    Text,
+    arithmetic_of,
+    combining,
+    integer,
+    literal,
+    rounded,
+    truth,
+    value,
+)
+from einsum_cascade.expressions import Access, Condition, Logic
+from einsum_cascade.hardware_numbers import Numbers
+from einsum_cascade.operators import REDUCTIONS
+from einsum_cascade.ordering import Loop, Plan, plan
+
+JIT = '@njit(nogil=True, cache=True, error_model="numpy")'
+# What `run` calls is kept in its own cache entry.
+INNER = '@njit(error_model="numpy")'
+
+
+def write_points(
+    whole: Cascade, cascade: Cascade, name: str, numbers: Numbers | None, text: Text
+) -> None:
+    """Write the functions of all Einsums, and `name`, which computes one batch element.
+
+    Args:
+        whole: the cascade whose ranks and parameters are numbered.
+        cascade: what is computed, a part of it.
+        name: of the function.
+        numbers: hardware numbers, if it computes in those.
+        text: where it goes.
+    """
+    steps = plan(cascade.einsums, dict(cascade.variables))
+    names = {id(e): f"{name}_{e.name}_{i}" for i, e in enumerate(cascade.einsums)}
+    _write_einsums(whole, cascade, steps, (), names, numbers, text)
+    arrays = [f"in_{n}" for n in cascade.inputs] + [f"out_{n}" for n in cascade.outputs]
+    text.line(JIT)
+    with text.block(f"def {name}(b, tile, at, n, par, {', '.join(arrays)}):"):
+        write_head(whole, text)
+        for i, given in enumerate(cascade.inputs):
+            # A scalar is an array of one element, too.
+            tail = "" if cascade.tensor(given).dims else f" : at[b, {i}] + 1"
+            text.line(f"t_{given} = in_{given}[at[b, {i}]{tail}]")
+        for made in dict.fromkeys(einsum.name for einsum in cascade.einsums):
+            shape = ", ".join(extent_text(cascade, made, a) for a in range(_rank(cascade, made)))
+            text.line(f"t_{made} = np.zeros(({shape or '1'},), F)")
+            text.line(f"o_{made} = np.zeros(t_{made}.shape, np.bool_)")
+            text.line(f"s_{made} = 0")
+        _write_calls(cascade, steps, (), names, text)
+        for given in cascade.outputs:
+            _write_output(cascade, given, text)
+
+
+def write_head(cascade: Cascade, text: Text) -> None:
+    """Write the names of extents and parameters."""
+    for i, rank in enumerate(cascade.ranks):
+        text.line(f"n_{rank} = n[{i}]")
+    for i, (name, _) in enumerate(cascade.parameters):
+        text.line(f"p_{name} = par[{i}]")
+
+
+def _rank(cascade: Cascade, name: str) -> int:
+    return len(cascade.tensor(name).dims)
+
+
+def extent_text(cascade: Cascade, name: str, axis: int) -> str:
+    """Text of a computed tensor's size along an axis."""
+    dim = cascade.tensor(name).dims[axis]
+    if dim.rank:
+        return f"n_{dim.rank} + {dim.extra}" if dim.extra else f"n_{dim.rank}"
+    steps = [affine(e.target.indices[axis]).step or 0 for e in cascade.defining(name)]
+    return str(1 + max(steps))
+
+
+def _write_output(cascade: Cascade, name: str, text: Text) -> None:
+    names = [f"i{axis}" for axis in range(max(1, _rank(cascade, name)))]
+    place = ", ".join(names)
+    start = text.depth
+    for axis, index in enumerate(names):
+        text.line(f"for {index} in range(t_{name}.shape[{axis}]):")
+        text.depth += 1
+    text.line(f"if o_{name}[{place}]:")
+    text.line(f"    out_{name}[{', '.join(['b', *names])}] = t_{name}[{place}]")
+    text.depth = start
+
+
+def _write_calls(
+    cascade: Cascade, steps: Plan, fixed: tuple[str, ...], names: dict[int, str], text: Text
+) -> None:
+    for step in steps:
+        if isinstance(step, Loop):
+            count = f"n_{step.rank}"
+            span = f"{count} - 1, -1, -1" if step.is_descending else count
+            with text.block(f"for f_{step.rank} in range({span}):"):
+                _write_calls(cascade, step.body, (*fixed, step.rank), names, text)
+            continue
+        call = f"{names[id(step)]}({', '.join(_arguments(cascade, step, fixed))})"
+        text.line(f"s_{step.name} |= {call}")
+
+
+def _arguments(cascade: Cascade, einsum: Einsum, fixed: tuple[str, ...]) -> list[str]:
+    read = dict.fromkeys(access.tensor for access in einsum.reads)
+    names = ["n", "par", *(f"f_{rank}" for rank in fixed)]
+    for tensor in read:
+        names += [f"t_{tensor}"]
+        if tensor not in cascade.inputs:
+            names += [f"o_{tensor}", f"s_{tensor}"]
+    if einsum.name not in read:
+        names += [f"t_{einsum.name}", f"o_{einsum.name}"]
+    return names
+
+
+def _write_einsums(
+    whole: Cascade,
+    cascade: Cascade,
+    steps: Plan,
+    fixed: tuple[str, ...],
+    names: dict[int, str],
+    numbers: Numbers | None,
+    text: Text,
+) -> None:
+    for step in steps:
+        if isinstance(step, Loop):
+            _write_einsums(whole, cascade, step.body, (*fixed, step.rank), names, numbers, text)
+        else:
+            text.line(INNER)
+            arguments = ", ".join(_arguments(cascade, step, fixed))
+            with text.block(f"def {names[id(step)]}({arguments}):"):
+                text.line(f"# {step}")
+                write_head(whole, text)
+                _Points(cascade, step, fixed, numbers, text).write()
+            text.line("")
+
+
+@dataclass(slots=True)
+class _Points:
+    """The loops of one Einsum, while they are being written."""
+
+    cascade: Cascade
+    einsum: Einsum
+    fixed: tuple[str, ...]
+    numbers: Numbers | None
+    text: Text
+    # Where the branch of a selection that is being written is chosen, and by which variables.
+    where: tuple[str, ...] = ()
+    choosers: frozenset[str] = frozenset()
+    # Reads of this point so far: the same access is read once.
+    known: dict[tuple[Access, tuple[str, ...]], str] = field(default_factory=dict)
+    # Lines before the loops: which variables vary what is read.
+    before: list[str] = field(default_factory=list)
+
+    def write(self) -> None:
+        """Write everything."""
+        einsum, text = self.einsum, self.text
+        row = REDUCTIONS[einsum.op] if einsum.op is not None else None
+        text.line("c = 0")
+        mark = len(text.lines)
+        depth = text.depth
+        new = ""
+        if row is not None and row.selects:
+            new = next(v for v in einsum.left if v not in variables_in(einsum.map))
+            over = einsum.over[0]
+            text.line(f"best = np.empty(n_{self.cascade.rank_of(new)}, F)")
+            text.line("which = np.empty(len(best), np.int64)")
+        for variable in einsum.left:
+            if variable != new:
+                self.loop(variable, is_left=True)
+        if row is None:
+            result = self.point()
+            self.store(result, "ok")
+        elif not row.selects:
+            text.line(f"acc = {literal(row.identity, 'F')}")
+            text.line("el = True")
+            kept = text.depth
+            for variable in einsum.over:
+                self.loop(variable)
+            result = self.point()
+            total = combining(self.numbers, einsum).call(row.combine, ["acc", result])
+            text.line("if ok:")
+            text.line(f"    acc = {total}")
+            text.depth = kept
+            self.store("acc", "el")
+        else:
+            text.line("count = 0")
+            kept = text.depth
+            self.loop(over)
+            result = self.point()
+            text.line("if ok:")
+            text.line(f"    count = k.select(best, which, count, {result}, v_{over})")
+            text.depth = kept
+            with text.block(f"for v_{new} in range(count):"):
+                chosen = f"F(which[v_{new}])" if einsum.op == "argtopk" else f"best[v_{new}]"
+                self.store(chosen, "True")
+        text.depth = depth
+        text.lines[mark:mark] = self.before
+        self.finish(row is not None and row.selects)
+
+    def loop(self, variable: str, *, is_left: bool = False) -> None:
+        """Open the loop of a variable; a recurrence has fixed it."""
+        rank = self.cascade.rank_of(variable)
+        if is_left and rank in self.fixed:
+            self.text.line(f"v_{variable} = f_{rank}")
+        else:
+            self.text.line(f"for v_{variable} in range(n_{rank}):")
+            self.text.depth += 1
+
+    def point(self) -> str:
+        """Write the evaluation of the map and the filter; return the value's text."""
+        self.text.line("ok = True")
+        result = value(self.einsum.map, self.text, self, arithmetic_of(self.numbers, self.einsum))
+        name = self.text.fresh("x")
+        self.text.line(f"{name} = F({rounded(self.numbers, self.einsum, result)})")
+        if self.einsum.where is not None:
+            self.filter(self.einsum.where)
+        return name
+
+    def store(self, result: str, present: str) -> None:
+        """Write an element of the target."""
+        place = []
+        for index in self.einsum.target.indices:
+            text = integer(index)
+            assert text is not None
+            place.append(text)
+        at = ", ".join(place) or "0"
+        self.text.line(f"t_{self.einsum.name}[{at}] = {result}")
+        self.text.line(f"o_{self.einsum.name}[{at}] = {present}")
+
+    def finish(self, selects: bool) -> None:
+        """Return the axes of the target along which presence varies."""
+        axes = [
+            (axis, self.bit(variables_in(index)[0]))
+            for axis, index in enumerate(self.einsum.target.indices)
+            if variables_in(index)
+        ]
+        if selects:
+            self.text.line(f"return {(1 << len(self.einsum.target.indices)) - 1}")
+            return
+        parts = [f"(({1 << axis}) if c & {bit} else 0)" for axis, bit in axes]
+        self.text.line(f"return {' | '.join(parts) or '0'}")
+
+    def bit(self, variable: str) -> int:
+        """The bit of a variable in `c`."""
+        return 1 << self.einsum.variables.index(variable)
+
+    def bits(self, variables: set[str] | frozenset[str]) -> int:
+        """The bits of several variables."""
+        return sum(self.bit(v) for v in variables)
+
+    # ---- emptiness ----
+
+    def exclude(self, empty: str, variables: set[str]) -> None:
+        """Write that a point is empty where `empty` holds, which depends on variables."""
+        causes = variables | self.choosers
+        with self.text.block(f"if {' and '.join([*self.where, empty])}:"):
+            self.text.line("ok = False")
+            if not causes & set(self.einsum.over):
+                if self.einsum.op is not None:
+                    self.text.line("el = False")
+                self.text.line(f"c |= {self.bits(causes)}")
+
+    def exclude_empty(self, empty: str, causes: str) -> None:
+        """Write the same for causes that are known only at run time, as bits."""
+        reduced = self.bits(frozenset(self.einsum.over))
+        with self.text.block(f"if {' and '.join([*self.where, empty])}:"):
+            self.text.line("ok = False")
+            with self.text.block(f"if {causes} & {reduced} == 0:"):
+                if self.einsum.op is not None:
+                    self.text.line("el = False")
+                self.text.line(f"c |= {causes}")
+
+    def filter(self, condition: Condition) -> None:
+        """Write a filter; the terms of an `and` count one by one."""
+        if isinstance(condition, Logic) and condition.word == "and":
+            for term in condition.terms:
+                self.filter(term)
+        else:
+            holds = truth(condition, self.text, self)
+            self.exclude(f"not {holds}", set(variables_in(condition)))
+
+    @contextmanager
+    def chosen(self, holds: str, variables: tuple[str, ...]) -> Iterator[None]:
+        """See Reader: a branch of a selection."""
+        before = self.where, self.choosers
+        self.where = (*self.where, holds)
+        self.choosers = self.choosers | set(variables)
+        yield
+        self.where, self.choosers = before
+
+    def access(self, access: Access) -> str:
+        """See Reader: write the checks of a read and its value."""
+        key = (access, self.where)
+        if key not in self.known:
+            self.known[key] = self.read(access)
+        return self.known[key]
+
+    def read(self, access: Access) -> str:
+        """Write a read."""
+        tensor = access.tensor
+        is_input = tensor in self.cascade.inputs
+        place, is_safe = [], True
+        for axis in range(len(access.indices)):
+            text, inside = self.index(access, axis)
+            place.append(text)
+            is_safe = is_safe and inside
+        result = self.text.fresh("r")
+        if not is_safe:
+            self.text.line(f"{result} = F(0)")
+        # Without an element anywhere every point is outside already.
+        guard = nullcontext() if is_safe else self.text.block(f"if t_{tensor}.size > 0:")
+        with guard:
+            if is_input:
+                place = self.merged(access, place)
+            at = ", ".join(place) or "0"
+            if not is_input:
+                causes = self.text.fresh("c")
+                parts = [
+                    f"({self.bits(set(variables_in(index)))} if s_{tensor} & {1 << axis} else 0)"
+                    for axis, index in enumerate(access.indices)
+                    if variables_in(index)
+                ]
+                parts += [str(self.bits(self.choosers))] if self.choosers else []
+                self.before.append(f"    {causes} = {' | '.join(parts) or '0'}")
+                self.exclude_empty(f"not o_{tensor}[{at}]", causes)
+            self.text.line(f"{result} = t_{tensor}[{at}]")
+        return result
+
+    def index(self, access: Access, axis: int) -> tuple[str, bool]:
+        """Write the check of one index; return its text, and whether it can't lie outside."""
+        cascade = self.cascade
+        expr = access.indices[axis]
+        dim = cascade.tensor(access.tensor).dims[axis]
+        plain = affine(expr)
+        whole = integer(expr)
+        if plain.is_plain and cascade.rank_of(plain.variables[0]) == dim.rank:
+            step = plain.step or 0
+            if 0 <= step <= dim.extra:
+                assert whole is not None
+                return whole, True
+        size = self.size(access.tensor, axis)
+        name = self.text.fresh("i")
+        text = whole if whole is not None else value(expr, self.text, self, WIDE)
+        self.text.line(f"{name} = {text}")
+        inside = self.text.fresh("h")
+        self.text.line(f"{inside} = ({name} >= 0) and ({name} < {size})")
+        self.exclude(f"not {inside}", set(variables_in(expr)))
+        at = self.text.fresh("j")
+        self.text.line(f"{at} = {name if whole is not None else f'int({name})'} if {inside} else 0")
+        return at, False
+
+    def size(self, tensor: str, axis: int) -> str:
+        """Text of a tensor's size along a written axis."""
+        dim = self.cascade.tensor(tensor).dims[axis]
+        if tensor not in self.cascade.inputs:
+            return f"t_{tensor}.shape[{axis}]"
+        if dim.rank:
+            return f"n_{dim.rank}"
+        ranks = array_ranks(self.cascade, self.cascade.tensor(tensor), False)
+        # Ranks without a name are never parts of a split, so they keep their order.
+        nameless = [i for i, rank in enumerate(ranks) if rank is None]
+        own = [d.rank for d in self.cascade.tensor(tensor).dims[:axis]].count(None)
+        return f"t_{tensor}.shape[{nameless[own]}]"
+
+    def merged(self, access: Access, place: list[str]) -> list[str]:
+        """Indices of an input's array, whose split ranks are whole; the last tile may be ragged."""
+        cascade = self.cascade
+        tensor = cascade.tensor(access.tensor)
+        found: list[str] = []
+        nameless = iter(i for i, rank in enumerate(tensor.ranks) if rank is None)
+        for rank in array_ranks(cascade, tensor, False):
+            if rank is None or rank in tensor.ranks:
+                found.append(place[next(nameless) if rank is None else tensor.ranks.index(rank)])
+                continue
+            causes: set[str] = set()
+            text = ""
+            for part in cascade.parts_of(rank):
+                axis = tensor.ranks.index(part)
+                causes |= set(variables_in(access.indices[axis]))
+                text = f"({text}*n_{part} + {place[axis]})" if text else place[axis]
+            name = self.text.fresh("i")
+            self.text.line(f"{name} = {text}")
+            self.exclude(f"{name} >= n_{rank}", causes)
+            at = self.text.fresh("j")
+            self.text.line(f"{at} = {name} if {name} < n_{rank} else 0")
+            found.append(at)
+        return found
