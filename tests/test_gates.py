@@ -191,6 +191,14 @@ def test_lint_imports_reports_hardware_in_einsum_cascade(project: Path) -> None:
     assert "einsum_cascade is not allowed to import archsim" in output
 
 
+def test_lint_imports_reports_the_engine_in_max_plus_matrices(project: Path) -> None:
+    """A witness that used what it is compared with would be none."""
+    write(project, "archsim/matrix_run.py", "import archsim.engine_kernel\n")
+    status, output = run(project, BIN / "lint-imports")
+    assert status == 1
+    assert "archsim.matrix_run is not allowed to import archsim.engine_kernel" in output
+
+
 # ---- pytest ----
 
 SUITE = {
