@@ -26,7 +26,7 @@ from einsum_cascade.errors import Problem, Source
 
 Ints = NDArray[np.int64]
 # How far back, in acts, waits are followed at first; more if something that old is waited for.
-NEAR = 8
+NEAR = 4
 # States that are kept for each node of the tree, with what became of them.
 KNOWN = 6
 

@@ -184,9 +184,10 @@ def bind_wait(
         if act >= state[code[DONE] + maker]:
             return TOO_OLD if kind == FETCHED and age == FAR else STUCK
         state[entry + AT] = code[MOVED] + maker * code[MOVE_RING] + (act & (code[MOVE_RING] - 1))
-        if kind == FETCHED and age == FAR:
-            return TOO_OLD if state[state[entry + AT]] > clock + 1 else IDLE_WAIT
-        return FINE
+        over = state[state[entry + AT]] + code[wait + DELAY] <= clock + 1
+        if kind == FETCHED and age == FAR and not over:
+            return TOO_OLD
+        return IDLE_WAIT if over else FINE
     if act >= state[code[NOW] + maker]:
         return STUCK
     address = slot_at(code, state, act, task_of(code, maker, COLUMN))
@@ -198,6 +199,10 @@ def bind_wait(
             return TOO_OLD
         return IDLE_WAIT
     state[entry + AT] = address + code[wait + TARGET]
+    # What holds for the last word before the task's first slot holds for every word.
+    last = state[entry + AT] + code[wait + HIGH] * code[wait + STRIDE]
+    if is_over and state[last] + code[wait + DELAY] <= clock + 1:
+        return IDLE_WAIT
     if kind == REUSED and known == state[bound + OWN_ISSUED]:
         state[entry + KNOWN] = ITSELF
     elif not is_over:
@@ -244,15 +249,17 @@ def issue(code: Ints, state: Ints, unit: int, task: int, slot: int, bound: int) 
     state[state[bound + OWN_SLOTS] + slot] = at
     state[own] = slot + 1
     state[cursor] = at
-    state[code[BUSY] + task] += 1
-    last = code[NUMBER] + LAST
-    finish = at + code[code[STEP_AT] + 3 * (code[row + STEPS] + part) + FINISH]
-    if finish > state[last]:
-        state[last] = finish
-    if slot == code[row + SLOTS] - 1:
-        long, ring = state[bound + OWN_LONG], code[LONG_RING]
-        state[code[LAST_SLOT] + task * ring + (long & (ring - 1))] = at
-        state[code[OVER] + task] = long + 1
+    if slot == 0:
+        state[code[BUSY] + task] += code[row + SLOTS]
+    if slot >= code[row + SLOTS] - each:
+        # Slots of the last word: nothing of the task ends later.
+        last = code[NUMBER] + LAST
+        finish = at + code[code[STEP_AT] + 3 * (code[row + STEPS] + part) + FINISH]
+        state[last] = max(state[last], finish)
+        if slot == code[row + SLOTS] - 1:
+            long, ring = state[bound + OWN_LONG], code[LONG_RING]
+            state[code[LAST_SLOT] + task * ring + (long & (ring - 1))] = at
+            state[code[OVER] + task] = long + 1
     for n in range(takes):
         f = code[row + TAKES_FROM] + n
         fifo = code[FIFO_AT] + FIFO * f

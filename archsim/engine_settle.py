@@ -157,9 +157,17 @@ def same_acts(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
 def alike(code: Ints, a: Ints, b: Ints, deep: int) -> int:
     """Compare an earlier state with a later one, `deep` acts back in the ring of last slots."""
     shift = b[code[CURSOR] + CLOCK] - a[code[CURSOR] + CLOCK]
-    if not same_place(code, a, b, shift) or not same_acts(code, a, b, shift):
+    if not same_place(code, a, b, shift):
         return DIFFERENT
     moving = a[code[NUMBER] + kernel.MADE] != b[code[NUMBER] + kernel.MADE]
+    if moving:
+        # The channel is what differs most often, and soonest seen.
+        early, late = oldest_clock(code, a) - code[REFILL], oldest_clock(code, b) - code[REFILL]
+        then, now = a[code[NUMBER] + FREE], b[code[NUMBER] + FREE]
+        if now - then != TICKS * shift and (then > TICKS * early or now > TICKS * late):
+            return DIFFERENT
+    if not same_acts(code, a, b, shift):
+        return DIFFERENT
     for m in range(code[MOVES]):
         then, now = a[code[DONE] + m], b[code[DONE] + m]
         if a[code[NOW] + code[TASKS] + m] - then != b[code[NOW] + code[TASKS] + m] - now:
@@ -181,9 +189,6 @@ def alike(code: Ints, a: Ints, b: Ints, deep: int) -> int:
     if not moving:
         return STILL
     early, late = early - code[REFILL], late - code[REFILL]
-    then, now = a[code[NUMBER] + FREE], b[code[NUMBER] + FREE]
-    if now - then != TICKS * shift and (then > TICKS * early or now > TICKS * late):
-        return DIFFERENT
     stored = b[code[NUMBER] + STORED] - a[code[NUMBER] + STORED]
     if stored not in (0, shift):
         return DIFFERENT
