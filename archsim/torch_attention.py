@@ -10,6 +10,7 @@ PyTorch is imported when this module is, which only `verify` does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,12 @@ def _softmax(x: Tensor) -> Tensor:
     return torch.softmax(x, -1).nan_to_num(0.0) if x.shape[-1] else x
 
 
+def tiled(found: Tensor, tile: int) -> Tensor:
+    """[f,p] as [f,p1,p0], the last tile filled up with zeros."""
+    rest = -found.shape[1] % tile if found.shape[1] else tile
+    return functional.pad(found, (0, rest)).reshape(len(found), -1, tile)
+
+
 def behind(queries: int, keys: int, window: int | None = None) -> Tensor:
     """Mask [p,m] of keys up to the query's own place, the last query at the last key."""
     distance = torch.arange(queries)[:, None] + keys - queries - torch.arange(keys)[None, :]
@@ -92,9 +99,8 @@ def packed_causal(x: Given) -> Outputs:
 
 def decode_gqa(x: Given) -> Outputs:
     """One token; head j G + g has the keys of j."""
-    j, g, e = x["Q"].shape
-    found = attend(x["Q"].reshape(j * g, e, 1), x["K"], x["V"], enable_gqa=True)
-    return {"AV": found.reshape(j, g, -1)}
+    found = attend(x["Q"][:, :, None], x["K"], x["V"], enable_gqa=True)
+    return {"AV": found.reshape(len(x["K"]), -1, found.shape[1])}
 
 
 def biased(x: Given) -> Outputs:
@@ -155,7 +161,7 @@ def head_scaled(x: Given) -> Outputs:
 def group_scaled(x: Given) -> Outputs:
     """Sinks keep a part; the rest goes to other image keys in proportion."""
     weights = _softmax(logits(x["Q"], x["K"]))
-    kept = weights * torch.where(x["S"] > 0, x.parameters["keep"], 1.0)
+    kept = weights * (1 - x["S"] + x["S"] * x.parameters["keep"])
     freed = (weights - kept).sum(1, keepdim=True)
     image = weights * x["I"]
     share = torch.nan_to_num(image / image.sum(1, keepdim=True), 0.0)
@@ -199,8 +205,7 @@ def compensated(x: Given) -> Outputs:
     keys = torch.cat([x["K"], x["KD"].mean(1, keepdim=True)], 1)
     values = torch.cat([x["V"], x["VD"].mean(1, keepdim=True)], 1)
     bias = torch.zeros(x["Q"].shape[1], keys.shape[1], dtype=keys.dtype)
-    bias[:, -1] = torch.log(torch.tensor(float(x["KD"].shape[1])))
-    bias = bias.double() if keys.dtype == torch.float64 else bias
+    bias[:, -1] = math.log(x["KD"].shape[1])
     return {"AV": attend(x["Q"], keys, values, bias)}
 
 

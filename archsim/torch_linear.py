@@ -11,12 +11,12 @@ import math
 import torch
 from torch.nn import functional
 
-from archsim.torch_attention import Given, Outputs, Tensor, logits
+from archsim.torch_attention import Given, Outputs, Tensor, logits, tiled
 
 
 def _elu(x: Tensor) -> Tensor:
-    """The feature map elu + 1."""
-    return functional.elu(x) + 1
+    """The feature map elu + 1; PyTorch's elu ends at -1, and adding 1 would leave its noise."""
+    return torch.where(x > 0, x + 1, torch.exp(x.clamp(max=0)))
 
 
 def _ratio(weights: Tensor, v: Tensor) -> Tensor:
@@ -50,8 +50,7 @@ def decay(x: Given) -> Outputs:
 
 def decay_in_blocks(x: Given) -> Outputs:
     """The same, as the blocks of the cascade hold it."""
-    found = functional.pad(_decayed(x), (0, -x["K"].shape[1] % x.sizes["M0"]))
-    return {"AV": found.reshape(len(found), -1, x.sizes["M0"])}
+    return {"AV": tiled(_decayed(x), x.sizes["M0"])}
 
 
 def normed(x: Given) -> Outputs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from archsim.torch_attention import Given, Outputs, Tensor, attend
+from archsim.torch_attention import Given, Outputs, Tensor, attend, tiled
 
 
 def _seen(lists: list[list[int]], keys: int) -> Tensor:
@@ -50,18 +50,17 @@ def neighbourhood(x: Given) -> Outputs:
 
 def neighbourhood_2d(x: Given) -> Outputs:
     """U rows times W columns of an image."""
-    e, height, width = x["K"].shape
+    _, height, width = x["K"].shape
     rows = _seen(_neighbours(list(range(height)), x.sizes["U"]), height)
     columns = _seen(_neighbours(list(range(width)), x.sizes["W"]), width)
     mask = torch.kron(rows.int(), columns.int()).bool()
-    found = attend(*(x[name].reshape(len(x[name]), -1) for name in "QKV"), mask)
-    return {"AV": found.reshape(-1, height, width)}
+    found = attend(*(x[name].flatten(1) for name in "QKV"), mask)
+    return {"AV": found.reshape(len(found), height, width)}
 
 
-def _tiled(found: Tensor, tile: int) -> Tensor:
-    """[f,p] as [f,p1,p0], the last tile filled up with zeros."""
-    rest = -found.shape[1] % tile
-    return torch.nn.functional.pad(found, (0, rest)).reshape(len(found), -1, tile)
+def _means(x: Tensor, tile: int) -> Tensor:
+    """Means of whole blocks: [e,m] to [e,m1]."""
+    return x.reshape(len(x), x.shape[1] // tile, tile).mean(2)
 
 
 def _own(tokens: int, tile: int) -> Tensor:
@@ -74,16 +73,16 @@ def block_diagonal(x: Given) -> Outputs:
     """The tokens of the own block."""
     tile = x.sizes["M0"]
     mask = _own(x["K"].shape[1], tile)
-    return {"AV": _tiled(attend(x["Q"], x["K"], x["V"], mask), tile)}
+    return {"AV": tiled(attend(x["Q"], x["K"], x["V"], mask), tile)}
 
 
 def coarse_fine(x: Given) -> Outputs:
     """Attention to means of blocks and attention to the own block, added with gates."""
     tile = x.sizes["M0"]
-    means = [x[name].reshape(len(x[name]), -1, tile).mean(2) for name in ("K", "V")]
+    means = [_means(x[name], tile) for name in ("K", "V")]
     coarse = attend(x["Q"], *means)
     fine = attend(x["Q"], x["K"], x["V"], _own(x["K"].shape[1], tile))
-    return {"AV": _tiled(x["GC"] * coarse + x["GL"] * fine, tile)}
+    return {"AV": tiled(x["GC"] * coarse + x["GL"] * fine, tile)}
 
 
 def hetero_window(x: Given) -> Outputs:
@@ -101,7 +100,7 @@ def hetero_window(x: Given) -> Outputs:
 
 def disk(x: Given) -> Outputs:
     """All text, and image tokens closer than R in the plane."""
-    width, radius = x.sizes["X"], x.sizes["R"]
+    width, radius = (round(x.parameters[name]) for name in ("width", "radius"))
     at = torch.arange(x["K"].shape[1])
     place = torch.stack([at // width, at % width], 1).double()
     near = torch.cdist(place, place, compute_mode="donot_use_mm_for_euclid_dist").square().round()
@@ -129,17 +128,18 @@ def topk(x: Given) -> Outputs:
 
 def regions(x: Given) -> Outputs:
     """All tokens of the K regions whose mean keys suit the mean query of the own region."""
-    tile, count = x.sizes["M0"], x["K"].shape[1]
-    q, k = (x[name].reshape(len(x[name]), -1, tile).mean(2) for name in ("Q", "K"))
+    tile = x.sizes["M0"]
+    q, k = (_means(x[name], tile) for name in ("Q", "K"))
     chosen = _seen(_best(q.T @ k, x.sizes["K"]), k.shape[1])
     mask = torch.kron(chosen.int(), torch.ones(tile, tile).int()).bool()
-    assert mask.shape == (count, count)
-    return {"AV": _tiled(attend(x["Q"], x["K"], x["V"], mask), tile)}
+    return {"AV": tiled(attend(x["Q"], x["K"], x["V"], mask), tile)}
 
 
 def pages(x: Given) -> Outputs:
     """All keys of the K pages with the best bound on a product, corner by corner."""
     tile = x.sizes["M0"]
+    if not x["K"].shape[1]:
+        return {"AV": attend(x["Q"], x["K"], x["V"])}
     blocks = x["K"].split(tile, 1)
     corners = [(block.amin(1), block.amax(1)) for block in blocks]
     bounds = [torch.maximum(x["Q"].T * low, x["Q"].T * high).sum(1) for low, high in corners]
