@@ -51,9 +51,7 @@ _none = {name: NO_KEYS for name in ("masked", "infinite", "large", "outlier", "t
 _softmax = Oracle(A + "softmax", SDPA, excluded=_seen)
 _causal = Oracle(A + "causal", SDPA + ", causal mask", {"W": 9})
 _packed = Oracle(A + "packed_causal", SDPA + ", causal mask, enable_gqa", {"P": 18, "W": 9})
-_latent = Oracle(
-    A + "latent", SDPA + " on up-projected latents", excluded=_seen
-)
+_latent = Oracle(A + "latent", SDPA + " on up-projected latents", excluded=_seen)
 
 ORACLES: dict[str, Oracle] = {
     "softmax-3pass": _softmax,

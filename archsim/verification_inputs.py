@@ -102,7 +102,8 @@ def _random(cascade: Cascade, oracle: Oracle) -> Case:
 
 
 def _ones(cascade: Cascade, oracle: Oracle) -> Case:
-    return made(cascade, oracle, {**dict.fromkeys(cascade.ranks, 1), **oracle.fixed})
+    ones = made(cascade, oracle, {**dict.fromkeys(cascade.ranks, 1), **oracle.fixed})
+    return _changed(ones, "ones")
 
 
 def _strided(cascade: Cascade, oracle: Oracle) -> Case:

@@ -1,0 +1,265 @@
+"""Cascades against PyTorch: every engine, dtype and family of inputs, with an error that was owed.
+
+**Tolerance.** A result of n roundings, each by at most u (half a unit in the last place, relative),
+of a formula with condition number c may be off by c n u, and with rounding errors of either sign by
+about c sqrt(n) u (Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019). That is what is allowed; none
+of the three is fitted: u is the format's, n is counted in the cascade at the sizes of the case (every
+operator, every term of a sum; exp and its like twice), c comes from PyTorch (`torch_oracle`). In
+float64 1e-12 is allowed in any case. Where c sqrt(n) u is above 1/2, any result would pass: the case
+is left out for that dtype and says so.
+
+**Error.** The largest difference over the largest |reference|, for each output. A result that is not
+finite where the reference is has no error: it fails.
+
+Only forward computations are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.references import ORACLES, Oracle
+from archsim.verification_inputs import FAMILIES, Case, cases
+from einsum_cascade.array_shapes import extents_of, readings
+from einsum_cascade.cascade import Cascade
+from einsum_cascade.errors import CascadeError
+from einsum_cascade.expressions import Apply, walk
+from einsum_cascade.operators import REDUCTIONS
+from einsum_cascade.ordering import Loop, Plan, plan
+
+Array = NDArray[Any]
+# Unit roundoff and significant bits.
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bf16": 2.0**-8}
+BITS = {"float64": 53, "float32": 24, "bf16": 8}
+LEAST = {"float64": 1e-12}
+USELESS = 0.5
+# Operators that round nothing, and those whose result may be off by a whole unit.
+EXACT = {"neg", "abs", "min", "max", "clamp", "relu", "step", "floordiv"}
+COARSE = {"exp", "log", "tanh", "sigmoid", "phi", "cos", "sin", "pow"}
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A way to compute a cascade in a dtype."""
+
+    name: str
+    dtype: str
+    prepare: Callable[[Cascade], Callable[..., dict[str, Array]]]
+
+
+def _naive(cascade: Cascade) -> Callable[..., dict[str, Array]]:
+    from einsum_cascade.interpreter import evaluate
+
+    return lambda **arrays: evaluate(cascade, **arrays)
+
+
+def _compiled(dtype: str) -> Callable[[Cascade], Callable[..., dict[str, Array]]]:
+    def prepare(cascade: Cascade) -> Callable[..., dict[str, Array]]:
+        from einsum_cascade.compiled import compile_
+
+        return compile_(cascade, dtype=dtype)
+
+    return prepare
+
+
+ENGINES = (
+    Engine("naive", "float64", _naive),
+    Engine("compiled", "float64", _compiled("float64")),
+    Engine("compiled", "float32", _compiled("float32")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One engine on one case. `max_error` is infinite if a result is not finite."""
+
+    inputs: str
+    engine: str
+    max_error: float
+    tolerance: float
+    # The largest error of an element in units of its own last place.
+    ulp: float
+    condition: float
+    # What PyTorch itself is off by in this dtype; None where it was not asked.
+    torch_error: float | None
+
+    @property
+    def passed(self) -> bool:
+        """True if the error is one that rounding may make."""
+        return self.max_error <= self.tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A cascade in a dtype: its comparisons, and the families of inputs that were left out."""
+
+    cascade: str
+    dtype: str
+    reference: str
+    comparisons: tuple[Comparison, ...]
+    excluded: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """True if all comparisons did, and there was one."""
+        return bool(self.comparisons) and all(one.passed for one in self.comparisons)
+
+    @property
+    def worst(self) -> Comparison | None:
+        """The comparison that comes closest to its tolerance, or exceeds it most."""
+        return max(self.comparisons, key=lambda c: c.max_error / c.tolerance, default=None)
+
+
+def verify(cascade: Cascade, oracle: Oracle | None = None) -> Iterator[Row]:
+    """Compare a cascade with its PyTorch reference: one row for each dtype.
+
+    Args:
+        cascade: a shipped cascade, or one with the inputs and outputs of `oracle`.
+        oracle: the reference; by default that of the shipped cascade of this name.
+
+    Raises:
+        CascadeError: there is no reference; PyTorch is not installed.
+    """
+    oracle = ORACLES.get(cascade.name) if oracle is None else oracle
+    if oracle is None:
+        raise CascadeError(f"{cascade.name} has no reference in PyTorch")
+    judged = [_judged(cascade, oracle, case) for case in cases(cascade, oracle)]
+    for dtype in ROUNDOFF:
+        engines = [(e.name, e.prepare(cascade)) for e in ENGINES if e.dtype == dtype]
+        if engines:
+            yield _row(cascade, oracle, dtype, engines, judged)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A case with its reference result, condition number and count of roundings."""
+
+    case: Case
+    expected: Mapping[str, Array]
+    condition: float
+    roundings: int
+
+    def tolerance(self, dtype: str) -> float:
+        own = self.condition * self.roundings**0.5 * ROUNDOFF[dtype]
+        return max(own, ROUNDOFF[dtype], LEAST.get(dtype, 0.0))
+
+
+def _judged(cascade: Cascade, oracle: Oracle, case: Case) -> _Judged:
+    from archsim.torch_oracle import condition, reference
+
+    expected = reference(cascade, oracle, case)
+    count = roundings(cascade, _extents(cascade, case))
+    return _Judged(case, expected, condition(cascade, oracle, case), count)
+
+
+def _extents(cascade: Cascade, case: Case) -> dict[str, int]:
+    one = {name: a[0] if case.grouped else a for name, a in case.arrays.items()}
+    given = {name: np.asarray(array) for name, array in one.items()}
+    _, forms = readings(cascade, given, case.sizes)
+    return extents_of(cascade, given, forms, case.sizes)
+
+
+def roundings(cascade: Cascade, extents: Mapping[str, int]) -> int:
+    """Count the roundings that one element of the result may have gone through.
+
+    All Einsums are counted, each for one element: its operators and the terms of its sum, once for
+    each step of a recurrence. Those on one path are fewer.
+    """
+
+    def count(steps: Plan) -> int:
+        total = 0
+        for step in steps:
+            if isinstance(step, Loop):
+                total += max(1, extents[step.rank]) * count(step.body)
+                continue
+            for node in walk(step.map):
+                if isinstance(node, Apply) and node.operator not in EXACT:
+                    total += 2 if node.operator in COARSE else 1
+            if step.op is not None and REDUCTIONS[step.op].combine in ("add", "mul"):
+                ranks = [cascade.rank_of(variable) for variable in step.over]
+                total += max(0, int(np.prod([extents[rank] for rank in ranks])) - 1)
+        return total
+
+    return max(1, count(plan(cascade.einsums, dict(cascade.variables))))
+
+
+def _row(
+    cascade: Cascade,
+    oracle: Oracle,
+    dtype: str,
+    engines: list[tuple[str, Callable[..., dict[str, Array]]]],
+    judged: list[_Judged],
+) -> Row:
+    found, excluded = [], dict(oracle.excluded)
+    for one in judged:
+        tolerance = one.tolerance(dtype)
+        if tolerance > USELESS:
+            excluded[one.case.family] = (
+                f"condition number {one.condition:.0f}: a rounding of {dtype} may move the result by "
+                f"{tolerance:.1g} of itself"
+            )
+            continue
+        for name, run in engines:
+            result = run(sizes=one.case.sizes, **one.case.arrays, **one.case.parameters)
+            found.append(_compared(cascade, oracle, one, name, dtype, result))
+    order = list(FAMILIES)
+    ordered = dict(sorted(excluded.items(), key=lambda item: order.index(item[0])))
+    return Row(cascade.name, dtype, oracle.words, tuple(found), ordered)
+
+
+def _compared(
+    cascade: Cascade,
+    oracle: Oracle,
+    judged: _Judged,
+    engine: str,
+    dtype: str,
+    result: Mapping[str, Array],
+) -> Comparison:
+    from archsim.torch_oracle import reference
+
+    theirs = None
+    if dtype != "float64":
+        own = reference(cascade, oracle, judged.case, dtype)
+        theirs = max(relative_error(own[name], right) for name, right in judged.expected.items())
+        theirs = theirs if np.isfinite(theirs) else None
+    pairs = [(result[name], right) for name, right in judged.expected.items()]
+    return Comparison(
+        judged.case.family,
+        engine,
+        max(relative_error(ours, right) for ours, right in pairs),
+        judged.tolerance(dtype),
+        max(ulps(ours, right, BITS[dtype]) for ours, right in pairs),
+        judged.condition,
+        theirs,
+    )
+
+
+def relative_error(found: Array, expected: Array) -> float:
+    """Largest difference over the largest |expected|; infinite if shapes or finiteness differ."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return float("inf")
+    if not expected.size:
+        return 0.0
+    largest = float(np.abs(expected).max())
+    return float(np.abs(found.astype(np.float64) - expected).max()) / (largest or 1.0)
+
+
+def ulps(found: Array, expected: Array, bits: int) -> float:
+    """Largest error of an element in units in the last place of that element.
+
+    An element that cancels to almost nothing has small units, so this may be large where
+    `relative_error` is small; zeros are measured in units of the smallest element that is not.
+    """
+    if found.shape != expected.shape or not np.isfinite(found).all() or not expected.size:
+        return 0.0
+    sizes = np.abs(expected)
+    floor = sizes[sizes > 0].min(initial=np.inf)
+    if not np.isfinite(floor):
+        return 0.0
+    unit = 2.0 ** (np.floor(np.log2(np.maximum(sizes, floor))) - (bits - 1))
+    return float((np.abs(found.astype(np.float64) - expected) / unit).max())
