@@ -39,6 +39,7 @@ SEEN = "no query of it is without keys"
 INFINITE = "an infinite key makes a sum of features infinite: the formula has no value"
 NORMED = "an infinite vector has no direction"
 EMPTY = "a sum over no keys is divided by"
+GROWS = "keys longer than sqrt(2/B) make the state grow with every step; the paper normalises them"
 NO_KEYS = "it has no keys"
 LOOKBACK = "no key in the window of a query: keys and queries are the same tokens"
 
@@ -47,6 +48,7 @@ A, W, L = "torch_attention.", "torch_windows.", "torch_linear."
 _seen = {"masked": SEEN}
 _naive = {**_seen, "large": OVERFLOW, "outlier": OVERFLOW}
 _linear = {**_seen, "infinite": INFINITE}
+_delta = {**_linear, "large": GROWS, "outlier": GROWS}
 _none = {name: NO_KEYS for name in ("masked", "infinite", "large", "outlier", "ties", "empty")}
 _softmax = Oracle(A + "softmax", SDPA, excluded=_seen)
 _causal = Oracle(A + "causal", SDPA + ", causal mask", {"W": 9})
@@ -164,7 +166,7 @@ ORACLES: dict[str, Oracle] = {
     ),
     "based-taylor2": Oracle(L + "taylor", "torch, quadratic form", excluded=_linear),
     "delta-rule": Oracle(
-        L + "delta", "torch solve_triangular", kinds={"K": "short", "B": "gate"}, excluded=_linear
+        L + "delta", "torch solve_triangular", kinds={"K": "short", "B": "gate"}, excluded=_delta
     ),
     "flow-attention": Oracle(
         L + "flow", "torch, flows of all tokens", excluded={**_seen, "empty": EMPTY}

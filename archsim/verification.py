@@ -5,7 +5,8 @@ of a formula with condition number c may be off by c n u, and with rounding erro
 about c sqrt(n) u (Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019). That is what is allowed; none
 of the three is fitted: u is the format's, n is counted in the cascade at the sizes of the case (every
 operator, every term of a sum; exp and its like twice), c comes from PyTorch (`torch_oracle`). In
-float64 1e-12 is allowed in any case. Where c sqrt(n) u is above 1/2, any result would pass: the case
+float64 1e-12 is allowed in any case. bf16 means hardware numbers (docs/numbers.md): words round to
+8 bits and sums to 24, so two terms add up. Where c sqrt(n) u is above 1/2, any result would pass: the case
 is left out for that dtype and says so.
 
 **Error.** The largest difference over the largest |reference|, for each output. A result that is not
@@ -16,6 +17,7 @@ Only forward computations are compared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,9 +28,10 @@ from numpy.typing import NDArray
 from archsim.references import ORACLES, Oracle
 from archsim.verification_inputs import FAMILIES, Case, cases
 from einsum_cascade.array_shapes import extents_of, readings
-from einsum_cascade.cascade import Cascade
+from einsum_cascade.cascade import Cascade, Einsum
 from einsum_cascade.errors import CascadeError
 from einsum_cascade.expressions import Apply, walk
+from einsum_cascade.hardware_numbers import is_contraction, numbers_of
 from einsum_cascade.operators import REDUCTIONS
 from einsum_cascade.ordering import Loop, Plan, plan
 
@@ -52,25 +55,30 @@ class Engine:
     prepare: Callable[[Cascade], Callable[..., dict[str, Array]]]
 
 
-def _naive(cascade: Cascade) -> Callable[..., dict[str, Array]]:
-    from einsum_cascade.interpreter import evaluate
+def _naive(**numbers: str) -> Callable[[Cascade], Callable[..., dict[str, Array]]]:
+    def prepare(cascade: Cascade) -> Callable[..., dict[str, Array]]:
+        from einsum_cascade.interpreter import evaluate
 
-    return lambda **arrays: evaluate(cascade, **arrays)
+        return lambda **arrays: evaluate(cascade, **numbers, **arrays)
+
+    return prepare
 
 
-def _compiled(dtype: str) -> Callable[[Cascade], Callable[..., dict[str, Array]]]:
+def _compiled(**numbers: str) -> Callable[[Cascade], Callable[..., dict[str, Array]]]:
     def prepare(cascade: Cascade) -> Callable[..., dict[str, Array]]:
         from einsum_cascade.compiled import compile_
 
-        return compile_(cascade, dtype=dtype)
+        return compile_(cascade, **numbers)
 
     return prepare
 
 
 ENGINES = (
-    Engine("naive", "float64", _naive),
-    Engine("compiled", "float64", _compiled("float64")),
-    Engine("compiled", "float32", _compiled("float32")),
+    Engine("naive", "float64", _naive()),
+    Engine("compiled", "float64", _compiled(dtype="float64")),
+    Engine("compiled", "float32", _compiled(dtype="float32")),
+    Engine("naive", "bf16", _naive(format="bf16")),
+    Engine("compiled", "bf16", _compiled(format="bf16")),
 )
 
 
@@ -142,19 +150,29 @@ class _Judged:
     case: Case
     expected: Mapping[str, Array]
     condition: float
-    roundings: int
+    # Roundings to a word of the dtype; where that is bf16, also those of its fp32 sums.
+    roundings: Mapping[str, dict[float, int]]
 
     def tolerance(self, dtype: str) -> float:
-        own = self.condition * self.roundings**0.5 * ROUNDOFF[dtype]
-        return max(own, ROUNDOFF[dtype], LEAST.get(dtype, 0.0))
+        error = sum(count**0.5 * unit for unit, count in self.roundings[dtype].items())
+        return max(self.condition * error, ROUNDOFF[dtype], LEAST.get(dtype, 0.0))
 
 
 def _judged(cascade: Cascade, oracle: Oracle, case: Case) -> _Judged:
     from archsim.torch_oracle import condition, reference
 
     expected = reference(cascade, oracle, case)
-    count = roundings(cascade, _extents(cascade, case))
-    return _Judged(case, expected, condition(cascade, oracle, case), count)
+    extents = _extents(cascade, case)
+    counts = {
+        dtype: {unit: roundings(cascade, extents)}
+        for dtype, unit in ROUNDOFF.items()
+        if dtype != "bf16"
+    }
+    counts["bf16"] = {
+        ROUNDOFF["bf16"]: word_roundings(cascade, extents),
+        ROUNDOFF["float32"]: roundings(cascade, extents),
+    }
+    return _Judged(case, expected, condition(cascade, oracle, case), counts)
 
 
 def _extents(cascade: Cascade, case: Case) -> dict[str, int]:
@@ -171,21 +189,47 @@ def roundings(cascade: Cascade, extents: Mapping[str, int]) -> int:
     each step of a recurrence. Those on one path are fewer.
     """
 
-    def count(steps: Plan) -> int:
-        total = 0
-        for step in steps:
-            if isinstance(step, Loop):
-                total += max(1, extents[step.rank]) * count(step.body)
-                continue
-            for node in walk(step.map):
-                if isinstance(node, Apply) and node.operator not in EXACT:
-                    total += 2 if node.operator in COARSE else 1
-            if step.op is not None and REDUCTIONS[step.op].combine in ("add", "mul"):
-                ranks = [cascade.rank_of(variable) for variable in step.over]
-                total += max(0, int(np.prod([extents[rank] for rank in ranks])) - 1)
-        return total
+    def count(einsum: Einsum) -> int:
+        terms = 1
+        if einsum.op is not None and REDUCTIONS[einsum.op].combine in ("add", "mul"):
+            terms = math.prod(extents[cascade.rank_of(variable)] for variable in einsum.over)
+        return _operators(einsum) + max(0, terms - 1)
 
-    return max(1, count(plan(cascade.einsums, dict(cascade.variables))))
+    return max(1, _count(plan(cascade.einsums, dict(cascade.variables)), extents, count))
+
+
+def word_roundings(cascade: Cascade, extents: Mapping[str, int]) -> int:
+    """Count the roundings to bf16 among them, in hardware numbers; sums are fp32 there.
+
+    A word rounds once, a bf16 multiplier the operands that are no words yet, and what is computed
+    with bf16 multipliers outside of contractions counts as if each operator rounded.
+    """
+    numbers = numbers_of(cascade, "bf16")
+    words = numbers.words | set(cascade.inputs)
+
+    def count(einsum: Einsum) -> int:
+        if is_contraction(einsum):
+            return sum(access.tensor not in words for access in einsum.reads)
+        own = einsum.name in numbers.words
+        return own + (_operators(einsum) if own and einsum.name not in numbers.loaded else 0)
+
+    return max(1, _count(plan(cascade.einsums, dict(cascade.variables)), extents, count))
+
+
+def _operators(einsum: Einsum) -> int:
+    """Roundings of a map: one for each operator, two for those that may miss by a whole unit."""
+    names = [node.operator for node in walk(einsum.map) if isinstance(node, Apply)]
+    return sum(2 if name in COARSE else 1 for name in names if name not in EXACT)
+
+
+def _count(steps: Plan, extents: Mapping[str, int], count: Callable[[Einsum], int]) -> int:
+    """Sum over Einsums, once for each step of a recurrence."""
+    return sum(
+        max(1, extents[step.rank]) * _count(step.body, extents, count)
+        if isinstance(step, Loop)
+        else count(step)
+        for step in steps
+    )
 
 
 def _row(
