@@ -21,6 +21,7 @@ from archsim import (
     hardware_commands,
     neighborhood_commands,
     simulation_commands,
+    verification_commands,
 )
 from archsim.command_line import Cascade, Json, SetSizes, app, bad, print_json, sizes
 from einsum_cascade.errors import Problem, SourceError, legal_words
@@ -34,6 +35,7 @@ __all__ = [
     "main",
     "neighborhood_commands",
     "simulation_commands",
+    "verification_commands",
 ]
 KINDS = ("cascades", "models", "architectures", "mappings")
 ENGINES = ("naive", "numba")

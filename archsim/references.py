@@ -49,7 +49,7 @@ _seen = {"masked": SEEN}
 _naive = {**_seen, "large": OVERFLOW, "outlier": OVERFLOW}
 _linear = {**_seen, "infinite": INFINITE}
 _delta = {**_linear, "large": GROWS, "outlier": GROWS}
-_none = {name: NO_KEYS for name in ("masked", "infinite", "large", "outlier", "ties", "empty")}
+_none = dict.fromkeys(("masked", "infinite", "large", "outlier", "ties", "empty"), NO_KEYS)
 _softmax = Oracle(A + "softmax", SDPA, excluded=_seen)
 _causal = Oracle(A + "causal", SDPA + ", causal mask", {"W": 9})
 _packed = Oracle(A + "packed_causal", SDPA + ", causal mask, enable_gqa", {"P": 18, "W": 9})

@@ -54,7 +54,8 @@ def neighbourhood_2d(x: Given) -> Outputs:
     rows = _seen(_neighbours(list(range(height)), x.sizes["U"]), height)
     columns = _seen(_neighbours(list(range(width)), x.sizes["W"]), width)
     mask = torch.kron(rows.int(), columns.int()).bool()
-    found = attend(*(x[name].flatten(1) for name in "QKV"), mask)
+    q, k, v = (x[name].flatten(1) for name in "QKV")
+    found = attend(q, k, v, mask)
     return {"AV": found.reshape(len(found), height, width)}
 
 

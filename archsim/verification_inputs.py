@@ -65,8 +65,9 @@ OUTLIER = 2.0**13
 
 
 def made(cascade: Cascade, oracle: Oracle, sizes: Mapping[str, int], rng: Any = None) -> Case:
-    """Random arrays at the given sizes of ranks."""
+    """Random arrays at the given sizes of ranks; 5 for those that are not given."""
     rng = np.random.default_rng(SEED) if rng is None else rng
+    sizes = {**dict.fromkeys(cascade.ranks, 5), **sizes}
     arrays, shown = {}, set()
     for name in cascade.inputs:
         ranks = [rank or "" for rank in array_ranks(cascade, cascade.tensor(name), False)]
@@ -112,7 +113,8 @@ def _strided(cascade: Cascade, oracle: Oracle) -> Case:
     strided = {}
     for name, array in case.arrays.items():
         room = np.zeros(tuple(2 * size for size in array.shape), order="F")
-        view = room[(..., *(slice(None, None, 2) for _ in array.shape))]
+        every_second: tuple[Any, ...] = (..., *(slice(None, None, 2) for _ in array.shape))
+        view = room[every_second]
         view[...] = array
         strided[name] = view
     return _changed(case, "strided", **strided)
@@ -134,11 +136,11 @@ def _even(cascade: Cascade, oracle: Oracle) -> Case:
 
 
 def _large(cascade: Cascade, oracle: Oracle) -> Case:
-    """Logits between -10,000 and 10,000; those of the first query and the first key are the ends."""
+    """Logits from -10,000 to 10,000, the ends of which are reached."""
     case, rng = _even(cascade, oracle), np.random.default_rng(SEED)
-    changed = {}
+    changed: dict[str, Array] = {}
     for name in (*_like(case, "Q"), *_like(case, "K")):
-        array = rng.integers(-4, 5, case.arrays[name].shape) * (LARGE / 4)
+        array = np.array(rng.integers(-4, 5, case.arrays[name].shape) * (LARGE / 4))
         if array.ndim > 1:
             array[..., 0] = LARGE
             array[..., -1] = -LARGE if name in _like(case, "K") else LARGE
@@ -180,7 +182,7 @@ def _masked(cascade: Cascade, oracle: Oracle) -> Case:
 
 
 def _infinite(cascade: Cascade, oracle: Oracle) -> Case:
-    """A third of the keys has logits of -inf: a component of theirs is, that of queries positive."""
+    """A third of the keys has logits of -inf: one of their components is."""
     case = _random(cascade, oracle)
     changed = {}
     for name in (*_like(case, "Q"), *_like(case, "K")):
