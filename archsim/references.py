@@ -39,6 +39,7 @@ SEEN = "no query of it is without keys"
 INFINITE = "an infinite key makes a sum of features infinite: the formula has no value"
 NORMED = "an infinite vector has no direction"
 EMPTY = "a sum over no keys is divided by"
+UNDERFLOW = "shares of weights below 1e-38 are asked for, which are 0 in float32"
 GROWS = "keys longer than sqrt(2/B) make the state grow with every step; the paper normalises them"
 NO_KEYS = "it has no keys"
 LOOKBACK = "no key in the window of a query: keys and queries are the same tokens"
@@ -48,7 +49,7 @@ A, W, L = "torch_attention.", "torch_windows.", "torch_linear."
 _seen = {"masked": SEEN}
 _naive = {**_seen, "large": OVERFLOW, "outlier": OVERFLOW}
 _linear = {**_seen, "infinite": INFINITE}
-_delta = {**_linear, "large": GROWS, "outlier": GROWS}
+_delta = {**_linear, "large": GROWS}
 _none = dict.fromkeys(("masked", "infinite", "large", "outlier", "ties", "empty"), NO_KEYS)
 _softmax = Oracle(A + "softmax", SDPA, excluded=_seen)
 _causal = Oracle(A + "causal", SDPA + ", causal mask", {"W": 9})
@@ -84,7 +85,7 @@ ORACLES: dict[str, Oracle] = {
         A + "group_scaled",
         "torch softmax, weights moved",
         kinds={"S": "fifth", "I": "others"},
-        excluded=_seen,
+        excluded={**_seen, "outlier": UNDERFLOW},
     ),
     "qk-norm": Oracle(
         A + "qk_norm",
@@ -168,9 +169,7 @@ ORACLES: dict[str, Oracle] = {
     "delta-rule": Oracle(
         L + "delta", "torch solve_triangular", kinds={"K": "short", "B": "gate"}, excluded=_delta
     ),
-    "flow-attention": Oracle(
-        L + "flow", "torch, flows of all tokens", excluded={**_seen, "empty": EMPTY}
-    ),
+    "flow-attention": Oracle(L + "flow", "torch, flows of all tokens", excluded=_seen),
     "cross-covariance": Oracle(
         L + "cross_covariance",
         "torch softmax of cosines",

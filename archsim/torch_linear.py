@@ -100,6 +100,8 @@ def delta(x: Given) -> Outputs:
 def flow(x: Given) -> Outputs:
     """Flows in and out of every token, conserved."""
     q, k = torch.sigmoid(x["Q"].T), torch.sigmoid(x["K"].T)
+    if not len(k):
+        return {"AV": x["V"].new_zeros(len(x["V"]), len(q))}
     incoming, outgoing = q @ k.sum(0), k @ q.sum(0)
     conserved_in = q @ (k / outgoing[:, None]).sum(0)
     conserved_out = k @ (q / incoming[:, None]).sum(0)

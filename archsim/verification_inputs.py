@@ -193,7 +193,7 @@ def _infinite(cascade: Cascade, oracle: Oracle) -> Case:
             continue
         first = np.moveaxis(array, ranks.index(features), 0)[0]
         if name.startswith("Q"):
-            first[...] = np.abs(first) + 0.25
+            first[...] = rounded(np.abs(first) + 0.25)
         else:
             first[..., 1::3] = -np.inf
         changed[name] = array
