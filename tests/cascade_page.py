@@ -39,23 +39,25 @@ GROUPS = {
 }
 INTRO = """# The shipped cascades
 
-Every operator is one file of `workloads/cascades/`, in the language of [language.md](language.md):
-`archsim list cascades` names them, and a path to a file of your own goes wherever a name does. Queries
-are Q[e,p], keys K[e,m], values V[f,m], results AV[f,p], where a paper has nothing else in mind; heads
-and batches are axes in front.
+Every operator is one file of `workloads/cascades/`, in the language of
+[language.md](language.md): `archsim list cascades` names them, and a path to a file of your own
+goes wherever a name does. Queries are Q[e,p], keys K[e,m], values V[f,m], results AV[f,p], where a
+paper has nothing else in mind; heads and batches are axes in front. Papers' projections,
+convolutions and normalisations around an operator are left out.
 
-**Passes** are those of inputs along the long rank ([passes.md](passes.md)), as the cascade is written:
-K 3 means that keys come by three times. 1-3 is an interval that data or sizes decide. Most of the
-operators with 3 passes have 1 after `archsim derive NAME --reduce m`, which only a choice of keys, a
-second softmax or a sum over queries prevents.
+**Passes** are those of inputs along the long rank ([passes.md](passes.md)), as the cascade is
+written: K 3 means that keys come by three times, and 1-3 is an interval that data or sizes decide.
+Most operators with 3 passes have 1 after `archsim derive NAME --reduce m`; a choice of keys, a
+second softmax or a sum over queries prevents it.
 
 **Reference** is what `archsim verify NAME` compares with: PyTorch's own attention wherever that
-computes it, else the paper's formula in PyTorch, written without the cascade in view. Linear attention
-is compared with its quadratic form. Only forward computations are compared. Inputs are random ones and
-those that break kernels (logits of 10,000 and of -inf, an outlier, ties, queries that see no key, no
-keys, ranks of length 1, grouped heads, arrays that are not contiguous), in float64, float32 and
-hardware bf16; the command says what it leaves out, and why. Papers' projections, convolutions and
-normalisations around an operator are left out.
+computes it, else the paper's formula in PyTorch, written without the cascade in view; linear
+attention is compared with its quadratic form. Inputs are random ones and those that break kernels:
+logits of 10,000 and of -inf, an outlier, ties, queries that see no key, no keys, ranks of length 1,
+grouped heads, arrays that are not contiguous. Results are those of the interpreter and of compiled
+kernels, in float64, float32 and hardware bf16. An error may be as large as the condition number of
+the formula and the roundings on the way explain; what is left out is named, with the reason. Only
+forward computations are compared.
 
 This page is made from the files by `python tests/cascade_page.py`.
 """

@@ -127,7 +127,7 @@ def test_roundings_of_a_dot_product():
 
 
 def test_roundings_of_softmax():
-    """Q/sqrt(E): 2. A logit: 1 + 6 of its sum. exp(a - b): 1 + 2. Sum: 30. Division: 1. Values: 31."""
+    """Q/sqrt(E): 2. A logit: 1 + 6. exp(a - b): 1 + 2. Their sum: 30. A/SD: 1. With values: 31."""
     extents = {"E": 7, "F": 5, "M": 31, "P": 17}
     assert 2 + 7 + 3 + 30 + 1 + 31 == roundings(SHIPPED["softmax-3pass"], extents)
     # SQ and A are words; exponentials and sums are fp32, and so is the division in A: 1 + 2.
@@ -178,7 +178,7 @@ def test_error_measures():
     assert math.isinf(verification.relative_error(np.zeros(2), expected))
     assert 0.0 == verification.relative_error(np.zeros((2, 0)), np.zeros((2, 0)))
     # With 24 bits, 4.0 has units of 2**-21.
-    found = expected + [3 * 2.0**-21, 0, 0]
+    found = np.array([4.0 + 3 * 2.0**-21, 1e-3, 0.0])
     assert 3.0 == verification.ulps(found, expected, 24)
 
 
