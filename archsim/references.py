@@ -29,6 +29,8 @@ class Oracle:
     kinds: Mapping[str, str] = field(default_factory=dict)
     # Families of inputs that are left out, and why.
     excluded: Mapping[str, str] = field(default_factory=dict)
+    # Families left out where exponents have 8 bits, in float32 and bf16.
+    narrow: Mapping[str, str] = field(default_factory=dict)
     # Sizes that belong to what is computed, and hold where all others are 1.
     fixed: Mapping[str, int] = field(default_factory=dict)
 
@@ -85,7 +87,8 @@ ORACLES: dict[str, Oracle] = {
         A + "group_scaled",
         "torch softmax, weights moved",
         kinds={"S": "fifth", "I": "others"},
-        excluded={**_seen, "outlier": UNDERFLOW},
+        excluded=_seen,
+        narrow={"large": UNDERFLOW, "outlier": UNDERFLOW},
     ),
     "qk-norm": Oracle(
         A + "qk_norm",

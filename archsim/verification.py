@@ -271,7 +271,11 @@ def _row(
     judged: list[_Judged],
 ) -> Row:
     found, excluded = [], dict(oracle.excluded)
+    if dtype != "float64":
+        excluded |= oracle.narrow
     for one in judged:
+        if one.case.family in excluded:
+            continue
         tolerance = one.tolerance(dtype)
         if tolerance > USELESS:
             excluded[one.case.family] = (

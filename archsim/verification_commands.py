@@ -150,59 +150,35 @@ def _finite(value: float) -> float | None:
 
 def _print(rows: list[Row]) -> None:
     """A table, and under it what was left out and why."""
-    from rich.console import Console
-    from rich.table import Table
+    from archsim.rich_tables import new_console, new_table
 
-    table = Table(box=None, pad_edge=False, header_style="")
-    for name in (
-        "cascade",
-        "dtype",
-        "",
-        "error",
-        "allowed",
-        "ulp",
-        "cases",
-        "worst of",
-        "reference",
-    ):
-        table.add_column(
-            name,
-            justify="right" if name in ("error", "allowed", "ulp", "cases") else "left",
-            no_wrap=True,
-        )
-    reasons: dict[tuple[str, str], list[str]] = {}
+    words, figures = ("cascade", "dtype", "", "closest"), ("error", "allowed", "ulp", "cases")
+    table = new_table("", *words, *figures, words=len(words))
+    reasons: dict[tuple[str, str], dict[str, list[str]]] = {}
     for row in rows:
         worst = row.worst
-        table.add_row(
-            row.cascade,
-            row.dtype,
-            "ok" if row.passed else "FAILED",
-            *(
-                ("-",) * 5
-                if worst is None
-                else (
-                    f"{worst.max_error:.1e}",
-                    f"{worst.tolerance:.1e}",
-                    f"{worst.ulp:.0f}",
-                    str(len(row.comparisons)),
-                    f"{worst.inputs}, {worst.engine}",
-                )
-            ),
-            row.reference,
-        )
+        verdict = "ok" if row.passed else "FAILED"
+        if worst is None:
+            table.add_row(row.cascade, row.dtype, verdict, "", "-", "-", "-", "0")
+        else:
+            table.add_row(
+                *(row.cascade, row.dtype, verdict, f"{worst.inputs}, {worst.engine}"),
+                *(f"{worst.max_error:.1e}", f"{worst.tolerance:.1e}", f"{worst.ulp:.0f}"),
+                str(len(row.comparisons)),
+            )
         for family, reason in row.excluded.items():
-            who = reasons.setdefault((family, reason), [])
-            who.append(f"{row.cascade} {row.dtype}")
-    Console(width=max(Console().width, 150)).print(table)
+            who = reasons.setdefault((family, reason), {})
+            who.setdefault(row.cascade, []).append(row.dtype)
+    new_console().print(table)
     failed = sum(not row.passed for row in rows)
-    print(f"\n{len(rows)} rows, {failed} failed; forward computations only")
+    print(f"{len(rows)} rows, {failed} failed; forward computations only")
+    print("error: largest difference over the largest |reference|, where it is closest to what is")
+    print("allowed: condition number * sqrt(roundings) * unit roundoff; ulp: largest of an element")
+    for cascade, reference in {row.cascade: row.reference for row in rows}.items():
+        print(f"  {cascade}: {reference}")
     if reasons:
         print("left out:")
     for (family, reason), who in reasons.items():
         print(f"  {family}: {reason}")
-        names = dict.fromkeys(one.rpartition(" ")[0] for one in who)
-        types = [[w.rpartition(" ")[2] for w in who if w.rpartition(" ")[0] == n] for n in names]
-        shown = [
-            n if len(t) > 2 else f"{n} ({', '.join(t)})" for n, t in zip(names, types, strict=True)
-        ]
-        print(f"    {', '.join(shown)}")
+        for cascade, dtypes in who.items():
+            print(f"    {cascade} ({', '.join(dtypes)})")
