@@ -21,6 +21,7 @@ from archsim import (
     hardware_commands,
     neighborhood_commands,
     simulation_commands,
+    verification_commands,
 )
 from archsim.command_line import Cascade, Json, SetSizes, app, bad, print_json, sizes
 from einsum_cascade.errors import Problem, SourceError, legal_words
@@ -34,6 +35,7 @@ __all__ = [
     "main",
     "neighborhood_commands",
     "simulation_commands",
+    "verification_commands",
 ]
 KINDS = ("cascades", "models", "architectures", "mappings")
 ENGINES = ("naive", "numba")
@@ -261,17 +263,24 @@ def evaluate(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="The study: flat-lanes, formats or passes.")],
+    name: Annotated[
+        str, typer.Argument(help="The study: accuracy, flat-lanes, formats or passes.")
+    ],
     out: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the figures, if it has any.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a study that the documentation shows."""
-    from archsim import formats_study, pass_study, studies
+    from archsim import accuracy_study, formats_study, pass_study, studies
 
     # Those with figures: what measures, prints and draws.
     drawn: dict[str, tuple[Any, Any, Any]] = {
+        "accuracy": (
+            lambda: accuracy_study.measured(say=lambda text: print(text, file=sys.stderr)),
+            accuracy_study.table,
+            accuracy_study.draw,
+        ),
         "formats": (formats_study.unit_errors, formats_study.table, formats_study.draw),
         "passes": (pass_study.counted, pass_study.table, lambda _, out: pass_study.draw(out)),
     }

@@ -48,7 +48,7 @@ def main() -> None:
     for name in ec.names("cascades"):
         cascade = ec.load(name)
         took, rank = slowest_rank(cascade)
-        variable = {"projection": "d"}.get(name, "k" if name.startswith("toy") else "m")
+        variable = next(v for v in "mykn" if v.upper() in cascade.ranks)
         rules = [rule for rule, _ in ec.derive(cascade, variable, tile=True).rules]
         derived = median_s(lambda c=cascade, v=variable: ec.derive(c, v, tile=True))
         bounded = median_s(lambda c=cascade, r=rank: ec.bounds(c, r))

@@ -12,7 +12,7 @@ from einsum_cascade.derivation.fiber import Fiber
 from einsum_cascade.derivation.layout import REFERENCES, Layout, layout_of
 from einsum_cascade.derivation.presence import presence
 from einsum_cascade.derivation.roles import sweeps_over
-from einsum_cascade.derivation.staging import Staging, stage
+from einsum_cascade.derivation.staging import Staged, Staging, stage
 from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
 from einsum_cascade.expressions import VARIABLE, Access, Expr
 from einsum_cascade.legality import parse
@@ -111,6 +111,10 @@ def derive(
         split=split,
         reference=reference,
     )
+    shared = _shared(fiber, staging)
+    if shared and not layout.parts:
+        reason = f"a recurrence steps along {fiber.part}, which {shared} has twice"
+        return _unchanged(fiber, replace(staging, rules=(), refused=((shared, reason),)), before)
     derived = _parsed(fiber, staging, layout)
     try:
         after = sweeps_over(derived, fiber.rank, {fiber.variable, *layout.all})
@@ -143,11 +147,27 @@ def _needs_tiles(fiber: Fiber, staging: Staging) -> bool:
     A recurrence needs a rank of its own, which queries may share; and a step over a single element
     needs to know whether it is there, which a gather does not tell.
     """
+    return _shared(fiber, staging) is not None or any(
+        presence(fiber.cascade, one.map) is None for one in _running(staging)
+    )
+
+
+def _running(staging: Staging) -> list[Staged]:
+    """Reductions that become recurrences: those that follow a reference, and the references."""
     names = {one.einsum.name for one in staging.staged if one.followed(staging.algebra)}
     names |= {r.tensor for one in staging.staged for r in one.followed(staging.algebra)}
-    running = [one for one in staging.staged if one.einsum.name in names]
-    shared = {fiber.cascade.rank_of(v) for one in running for v in one.einsum.left}
-    return fiber.part in shared or any(presence(fiber.cascade, o.map) is None for o in running)
+    return [one for one in staging.staged if one.einsum.name in names]
+
+
+def _shared(fiber: Fiber, staging: Staging) -> str | None:
+    """The first running reduction whose left side has the rank of the fiber, too."""
+    rank_of = fiber.cascade.rank_of
+    names = (
+        one.einsum.name
+        for one in _running(staging)
+        if fiber.part in {rank_of(v) for v in one.einsum.left}
+    )
+    return next(names, None)
 
 
 def _unchanged(fiber: Fiber, staging: Staging, passes_now: int) -> Derivation:
@@ -193,8 +213,11 @@ def _parsed(fiber: Fiber, staging: Staging, layout: Layout) -> Cascade:
     if layout.parts:
         head.append(f"rank {layout.rank} = {'*'.join(layout.parts)}")
     by_rank: dict[str, list[str]] = {}
+    used = {v for einsum in cascade.einsums for v in einsum.variables}
+    used |= {v for access in cascade.declared_inputs for v in variables_in(access)}
     for variable, rank in cascade.variables:
-        if variable.upper() != rank and variable in present:
+        # A variable that nothing uses is there for its rank, a size in a filter.
+        if variable not in used or (variable.upper() != rank and variable in present):
             by_rank.setdefault(rank, []).append(variable)
     head += [f"var {', '.join(names)} in {rank}" for rank, names in by_rank.items()]
     if declared:
