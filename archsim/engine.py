@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim import engine_kernel as kernel
+from archsim import engine_code as kernel
 from archsim import engine_settle as settle
+from archsim.engine_kernel import flush
 from archsim.engine_layout import layout, timed
 from archsim.errors import ArchError
 from archsim.program import Program
@@ -159,7 +160,7 @@ class _Engine:
         program = self.program
         self._node(self.prepared.stream.root)
         if program.drain != "head":
-            self._check(kernel.flush(self.code, self.state, self.classes))
+            self._check(flush(self.code, self.state, self.classes))
         cycles = max(self._number(kernel.LAST), self._number(kernel.STORED))
         names = [f"{fifo}@{source}" for fifo, source in _fifos(program)]
         most = self._part(kernel.COUNT)[2::3].tolist()
@@ -178,7 +179,7 @@ class _Engine:
     def run_class(self, number: int) -> None:
         """Run one tile of a class, or let the pipeline run empty."""
         if number == FLUSH:
-            self._check(kernel.flush(self.code, self.state, self.classes))
+            self._check(flush(self.code, self.state, self.classes))
             return
         run = (self.code, self.state, self.snapshot, self.classes, number, 1, settle.NEVER)
         self._check(settle.run_tiles(*run))
@@ -217,7 +218,7 @@ class _Engine:
 
     def _run_node(self, node: int) -> None:
         if node == FLUSH:
-            self._check(kernel.flush(self.code, self.state, self.classes))
+            self._check(flush(self.code, self.state, self.classes))
             return
         kind, items = self.prepared.stream.nodes[node]
         for item, times in items:

@@ -1,213 +1,106 @@
 """The tile-level engine in numba: micro-ops issued as early as the rules allow, epoch by epoch.
 
-It executes what `slots` executes, with tables instead of objects. Tiles enter one at a time, as a
-class that says which acts they cause and how old everything is that they read. Times of acts are
-in rings; of an act that is older than the ring it is only known, and checked, that nothing waits
-for it any more.
-
-The Program is one array of integers, `code`, and the state another: a state is then copied,
-compared and shifted as a whole, and a call passes two arrays (tuples of arrays cost more than the
-work). The head of `code` says where everything is; `engine_layout` writes both.
+It executes what `slots` executes, with tables instead of objects. Tiles enter one at a time
+(`engine_binding`); units and the memory channel go on as far as what they wait for is known.
 """
 
 from __future__ import annotations
 
 import numba
-import numpy as np
-from numpy.typing import NDArray
 
-from archsim.tile_kernel import FAR, NONE
-
-Ints = NDArray[np.int64]
-
-TICKS = 256
-# What became of a call.
-FINE, STUCK, TOO_OLD, OVERFLOW = range(4)
-# Of one wait: there is nothing to wait for; and what is known of an act that waits for itself.
-IDLE_WAIT, ITSELF = -1, -2
-# The head of `code`: how many there are, sizes of rings, distances in acts and cycles, columns of a
-# class, places in `code` and in the state.
-(
-    TASKS, UNITS, MOVES, ACTORS, FIFOS, FREES, CAUSES, WIDTH,
-    RING, FLIGHT, LONG_RING, MOVE_RING, ROOM,
-    NEAR, LAG, SKEWED, SLACK, REFILL, LATENCY,
-    POINTERS, REUSES, CLASS_TICKS, BOUND_SIZE,
-    TASK_AT, STEP_AT, WAIT_AT, LENGTH_AT, ENTRY_AT, ITEM_AT, MOVE_AT, FREE_AT, FIFO_AT,
-    SLOT, ISSUED, LAST_SLOT, OVER, CLASS, ACTS, LONG, NOW, NOW_LONG, MOVED, DONE, CURSOR, NUMBER,
-    TAKE, COUNT, IDLE, BUSY, BOUND, SIZE,
-) = range(51)  # fmt: skip
-HEAD = 51
-# A task: unit, slots, first column in the ring of slots, cycles from its last slot to its end,
-# slots of a word, its first step and wait, how many waits, the first FIFO that it takes from, how
-# many.
-UNIT, SLOTS, COLUMN, SKEW, EACH, STEPS, WAITS, COUNT_WAITS, TAKES_FROM, COUNT_TAKES = range(10)
-TASK = 10
-# A slot of a word: first wait and the one after the last, cycles from its issue to its result in
-# the last PE or lane.
-FIRST_WAIT, LAST_WAIT, FINISH = range(3)
-# A wait of a slot of a word: its kind; the pointer, reuse or move; the task or move waited for; the
-# slot there for word 0 and from word to word; delay, cause; the first and last word it concerns.
-OWN, POINTED, REUSED, FETCHED, ROOMY = range(5)
-KIND, WHICH, MAKER, TARGET, STRIDE, DELAY, CAUSE, LOW, HIGH = range(9)
-WAIT = 9
-# What a task waits for in a tile, bound to its acts. First where its own slots stand, its act in
-# the longer ring, where it stands how many of its slots are issued, and the tile's place, or -1.
-OWN_SLOTS, OWN_LONG, OWN_ISSUED, PLACE = range(4)
-BOUND_HEAD = 4
-# Then the waits of each slot of a word one after the other, and behind each slot's list its end. A
-# wait: where the slot for word 0 stands in the state, from word to word, delay, cause, the words it
-# concerns, the slot waited for, where it stands how many are known (-1: all of them are). Then the
-# slots that make the words it takes from FIFOs.
-AT, BY, AFTER, WHY, FROM, TO, AIM, KNOWN = range(8)
-BOUND_WAIT = 8
-# A move: is it a store, lag, entries, the task that makes what is stored.
-IS_STORE, MOVE_LAG, ENTRIES, STORED_TASK = range(4)
-# A FIFO: the slot of a word that takes, room, the maker, slots from there to here, the maker's
-# slots of a word and the first that makes, the taker's pointer.
-OFFSET, HOLDS, FILLER, WAY, MADE_EACH, MADE_FIRST, POINTER = range(7)
-FIFO = 7
-# Cursor of a unit.
-EPOCH, ENTRY, STEP, ITEM, CLOCK = range(5)
-# Tiles entered, the first of them since the pipeline was last empty, epoch and move of the channel,
-# tick at which it is free, last result, end of the last store, slot before which nothing may issue
-# since the pipeline ran empty, the FIFO that overflowed, granules moved in all.
-ENTERED, BASE, MOVE_EPOCH, MOVE_NEXT, FREE, LAST, STORED, BARRIER, FAILED, MADE = range(10)
-
-
-@numba.njit(cache=True)
-def task_of(code: Ints, task: int, field: int) -> int:
-    """A field of a task."""
-    return int(code[code[TASK_AT] + TASK * task + field])
-
-
-@numba.njit(cache=True)
-def slot_at(code: Ints, state: Ints, act: int, column: int) -> int:
-    """Where the slot of a micro-op of an act stands."""
-    return int(code[SLOT] + (act & (code[RING] - 1)) * code[WIDTH] + column)
-
-
-@numba.njit(cache=True)
-def issued_at(code: Ints, act: int, task: int) -> int:
-    """Where it stands how many slots of an act have been issued."""
-    return int(code[ISSUED] + (act & (code[RING] - 1)) * code[TASKS] + task)
-
-
-@numba.njit(cache=True)
-def enter(code: Ints, state: Ints, classes: Ints, number: int) -> None:
-    """A tile enters: its acts begin."""
-    entered = code[NUMBER] + ENTERED
-    place = state[entered] & (code[FLIGHT] - 1)
-    state[code[CLASS] + place] = number
-    actors = code[ACTORS]
-    for a in range(actors):
-        now = code[NOW] + a
-        if classes[number, a]:
-            if a < code[TASKS]:
-                state[issued_at(code, state[now], a)] = 0
-            state[now] += 1
-            state[code[NOW_LONG] + a] += 1
-        state[code[ACTS] + place * actors + a] = state[now]
-        state[code[LONG] + place * actors + a] = state[code[NOW_LONG] + a]
-    state[entered] += 1
-
-
-@numba.njit(cache=True)
-def bind(
-    code: Ints, state: Ints, classes: Ints, task: int, place: int, clock: int, bound: int
-) -> int:
-    """Find the acts that a task waits for in a tile; FINE, STUCK or TOO_OLD.
-
-    `bound` is where the result goes. Of each slot of a word only those waits are kept that hold in
-    this tile.
-    """
-    actors = code[ACTORS]
-    acts = code[ACTS] + place * actors
-    own = state[acts + task] - 1
-    state[bound + OWN_SLOTS] = slot_at(code, state, own, task_of(code, task, COLUMN))
-    state[bound + OWN_LONG] = state[code[LONG] + place * actors + task] - 1
-    state[bound + OWN_ISSUED] = issued_at(code, own, task)
-    each, waits = task_of(code, task, EACH), task_of(code, task, WAITS)
-    entry = bound + BOUND_HEAD + each
-    for part in range(each):
-        step = code[STEP_AT] + 3 * (task_of(code, task, STEPS) + part)
-        for n in range(code[step + FIRST_WAIT], code[step + LAST_WAIT]):
-            wait = code[WAIT_AT] + WAIT * (waits + n)
-            status = bind_wait(code, state, classes, place, clock, bound, wait, entry)
-            if status == FINE:
-                entry += BOUND_WAIT
-            elif status != IDLE_WAIT:
-                return status
-        state[bound + BOUND_HEAD + part] = entry
-    number = state[code[CLASS] + place]
-    for n in range(task_of(code, task, COUNT_TAKES)):
-        fifo = code[FIFO_AT] + FIFO * (task_of(code, task, TAKES_FROM) + n)
-        age = classes[number, code[POINTERS] + code[fifo + POINTER]]
-        act = state[acts + code[fifo + FILLER]] - 1 - age
-        column = task_of(code, code[fifo + FILLER], COLUMN) + code[fifo + MADE_FIRST]
-        state[entry + n] = slot_at(code, state, act, column)
-    return FINE
-
-
-@numba.njit(cache=True)
-def bind_wait(
-    code: Ints, state: Ints, classes: Ints, place: int, clock: int, bound: int, wait: int,
-    entry: int,
-) -> int:  # fmt: skip
-    """Bind one wait to the act it means in a tile; IDLE_WAIT if there is nothing to wait for."""
-    acts, number = code[ACTS] + place * code[ACTORS], state[code[CLASS] + place]
-    kind, which, maker = code[wait + KIND], code[wait + WHICH], code[wait + MAKER]
-    state[entry + BY], state[entry + AFTER] = code[wait + STRIDE], code[wait + DELAY]
-    state[entry + WHY], state[entry + AIM] = code[wait + CAUSE], code[wait + TARGET]
-    state[entry + FROM], state[entry + TO] = code[wait + LOW], code[wait + HIGH]
-    state[entry + KNOWN] = -1
-    if kind == OWN:
-        state[entry + AT] = state[bound + OWN_SLOTS] + code[wait + TARGET]
-        return FINE
-    age = 0
-    if kind == ROOMY:
-        # Room for what this tile stores, if it does.
-        act = state[acts + code[TASKS] + which] - 1
-        act -= code[code[MOVE_AT] + 4 * which + ENTRIES]
-        if not classes[number, code[TASKS] + which]:
-            return IDLE_WAIT
-    else:
-        age = classes[number, (code[REUSES] if kind == REUSED else code[POINTERS]) + which]
-        if age == NONE:
-            return IDLE_WAIT
-        actor = code[TASKS] + maker if kind == FETCHED else maker
-        # Of an act that is too old to be told, a later one tells enough: all is in order.
-        old = 0 if kind == FETCHED else code[NEAR] + 1
-        act = state[acts + actor] - 1 - (old if age == FAR else age)
-    if act < 0:
-        return IDLE_WAIT  # It was skipped with others; nobody waits for what is as old as that.
-    if kind in (FETCHED, ROOMY):
-        if act >= state[code[DONE] + maker]:
-            return TOO_OLD if kind == FETCHED and age == FAR else STUCK
-        state[entry + AT] = code[MOVED] + maker * code[MOVE_RING] + (act & (code[MOVE_RING] - 1))
-        over = state[state[entry + AT]] + code[wait + DELAY] <= clock + 1
-        if kind == FETCHED and age == FAR and not over:
-            return TOO_OLD
-        return IDLE_WAIT if over else FINE
-    if act >= state[code[NOW] + maker]:
-        return STUCK
-    address = slot_at(code, state, act, task_of(code, maker, COLUMN))
-    known, slots = issued_at(code, act, maker), task_of(code, maker, SLOTS)
-    is_over = state[known] == slots
-    if age == FAR:
-        # Everybody issues in order: what was older than this is over if this is.
-        if not is_over or state[address + slots - 1] + code[wait + DELAY] > clock + 1:
-            return TOO_OLD
-        return IDLE_WAIT
-    state[entry + AT] = address + code[wait + TARGET]
-    # What holds for the last word before the task's first slot holds for every word.
-    last = state[entry + AT] + code[wait + HIGH] * code[wait + STRIDE]
-    if is_over and state[last] + code[wait + DELAY] <= clock + 1:
-        return IDLE_WAIT
-    if kind == REUSED and known == state[bound + OWN_ISSUED]:
-        state[entry + KNOWN] = ITSELF
-    elif not is_over:
-        state[entry + KNOWN] = known
-    return FINE
+from archsim.engine_binding import bind
+from archsim.engine_code import (
+    ACTORS,
+    AFTER,
+    AIM,
+    AT,
+    BARRIER,
+    BASE,
+    BOUND,
+    BOUND_HEAD,
+    BOUND_SIZE,
+    BOUND_WAIT,
+    BUSY,
+    BY,
+    CAUSES,
+    CLASS,
+    CLASS_TICKS,
+    CLOCK,
+    COUNT,
+    COUNT_TAKES,
+    CURSOR,
+    DONE,
+    EACH,
+    ENTERED,
+    ENTRY,
+    ENTRY_AT,
+    EPOCH,
+    FAILED,
+    FIFO,
+    FIFO_AT,
+    FINE,
+    FINISH,
+    FLIGHT,
+    FREE,
+    FREE_AT,
+    FREES,
+    FROM,
+    HOLDS,
+    IDLE,
+    IS_STORE,
+    ITEM,
+    ITEM_AT,
+    ITSELF,
+    KNOWN,
+    LAG,
+    LAST,
+    LAST_SLOT,
+    LATENCY,
+    LENGTH_AT,
+    LONG,
+    LONG_RING,
+    MADE,
+    MADE_EACH,
+    MOVE_AT,
+    MOVE_EPOCH,
+    MOVE_LAG,
+    MOVE_NEXT,
+    MOVE_RING,
+    MOVED,
+    MOVES,
+    NUMBER,
+    OFFSET,
+    OVER,
+    OVERFLOW,
+    OWN_ISSUED,
+    OWN_LONG,
+    OWN_SLOTS,
+    PLACE,
+    REUSES,
+    ROOM,
+    SKEW,
+    SKEWED,
+    SLOTS,
+    STEP,
+    STEP_AT,
+    STEPS,
+    STORED,
+    STORED_TASK,
+    STUCK,
+    TAKE,
+    TAKES_FROM,
+    TASK,
+    TASK_AT,
+    TASKS,
+    TICKS,
+    TO,
+    UNITS,
+    WAY,
+    WHY,
+    Ints,
+    task_of,
+)
+from archsim.tile_kernel import NONE
 
 
 @numba.njit(cache=True)
@@ -229,8 +122,7 @@ def issue(code: Ints, state: Ints, unit: int, task: int, slot: int, bound: int) 
             ahead, known = word * state[entry + BY], state[entry + KNOWN]
             is_known = known == -1
             if not is_known:
-                issued = state[own if known == ITSELF else known]
-                is_known = state[entry + AIM] + ahead < issued
+                is_known = state[entry + AIM] + ahead < state[own if known == ITSELF else known]
                 if not is_known and known != ITSELF:
                     return STUCK
             # What reads the old value while it writes the new one does not wait for itself.

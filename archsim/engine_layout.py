@@ -9,7 +9,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim import engine_kernel as kernel
+from archsim import engine_code as kernel
 from archsim.arch import Architecture
 from archsim.granules import latency_of, ticks_of
 from archsim.program import Task

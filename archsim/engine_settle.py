@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numba
 
-from archsim import engine_kernel as kernel
-from archsim.engine_kernel import (
+from archsim import engine_code as places
+from archsim.engine_binding import enter
+from archsim.engine_code import (
     ACTORS,
     BARRIER,
     BASE,
@@ -55,6 +56,7 @@ from archsim.engine_kernel import (
     WIDTH,
     Ints,
 )
+from archsim.engine_kernel import advance
 from archsim.tile_kernel import NONE
 
 # How two states compare: not alike; alike, and nothing was moved in between; alike with moves.
@@ -100,7 +102,7 @@ def same_place(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
     first = a[x + MOVE_EPOCH]
     for unit in range(code[UNITS]):
         first = min(first, a[code[CURSOR] + 5 * unit + EPOCH])
-    size, last = entered - first + code[kernel.LAG] + 1, code[FLIGHT] - 1
+    size, last = entered - first + code[places.LAG] + 1, code[FLIGHT] - 1
     if min(later - b[y + BASE], size) != min(entered - a[x + BASE], size):
         return False
     for k in range(1, size + 1):
@@ -116,9 +118,9 @@ def is_over(code: Ints, state: Ints, task: int, act: int, horizon: int) -> bool:
     """True if an act never was, or all of it lies before a slot."""
     if act < 0:
         return True
-    slots = kernel.task_of(code, task, kernel.SLOTS)
-    last = kernel.slot_at(code, state, act, kernel.task_of(code, task, kernel.COLUMN) + slots - 1)
-    return bool(state[kernel.issued_at(code, act, task)] == slots and state[last] <= horizon)
+    slots = places.task_of(code, task, places.SLOTS)
+    last = places.slot_at(code, state, act, places.task_of(code, task, places.COLUMN) + slots - 1)
+    return bool(state[places.issued_at(code, act, task)] == slots and state[last] <= horizon)
 
 
 @numba.njit(cache=True)
@@ -130,8 +132,8 @@ def same_acts(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
         behind = a[code[NOW_LONG] + t] - a[code[OVER] + t]
         if behind != b[code[NOW_LONG] + t] - b[code[OVER] + t]:
             return False
-        column = kernel.task_of(code, t, kernel.COLUMN)
-        slots = kernel.task_of(code, t, kernel.SLOTS)
+        column = places.task_of(code, t, places.COLUMN)
+        slots = places.task_of(code, t, places.SLOTS)
         for k in range(1, code[RING] + 1):
             p, q = a[code[NOW] + t] - k, b[code[NOW] + t] - k
             if p < 0 or q < 0:
@@ -139,11 +141,11 @@ def same_acts(code: Ints, a: Ints, b: Ints, shift: int) -> bool:
                 if not is_over(code, a, t, p, early) or not is_over(code, b, t, q, late):
                     return False
                 break
-            issued = a[kernel.issued_at(code, p, t)]
-            if issued != b[kernel.issued_at(code, q, t)]:
+            issued = a[places.issued_at(code, p, t)]
+            if issued != b[places.issued_at(code, q, t)]:
                 return False
-            first = kernel.slot_at(code, a, p, column)
-            second = kernel.slot_at(code, b, q, column)
+            first = places.slot_at(code, a, p, column)
+            second = places.slot_at(code, b, q, column)
             for s in range(issued):
                 then, now = a[first + s], b[second + s]
                 if now - then != shift and (then > early or now > late):
@@ -159,7 +161,7 @@ def alike(code: Ints, a: Ints, b: Ints, deep: int) -> int:
     shift = b[code[CURSOR] + CLOCK] - a[code[CURSOR] + CLOCK]
     if not same_place(code, a, b, shift):
         return DIFFERENT
-    moving = a[code[NUMBER] + kernel.MADE] != b[code[NUMBER] + kernel.MADE]
+    moving = a[code[NUMBER] + places.MADE] != b[code[NUMBER] + places.MADE]
     if moving:
         # The channel is what differs most often, and soonest seen.
         early, late = oldest_clock(code, a) - code[REFILL], oldest_clock(code, b) - code[REFILL]
@@ -215,7 +217,7 @@ def steady_before(code: Ints, classes: Ints, a: Ints, b: Ints, number: int, most
     shift = b[code[CURSOR] + CLOCK] - a[code[CURSOR] + CLOCK]
     ring = code[LONG_RING]
     for n in range(code[FREES]):
-        wait = code[kernel.FREE_AT] + 3 * n
+        wait = code[places.FREE_AT] + 3 * n
         age = classes[number, code[REUSES] + code[wait + 1]]
         if age == NONE:
             continue
@@ -248,7 +250,7 @@ def skip(code: Ints, a: Ints, b: Ints, times: int, how: int) -> None:
         b[code[CURSOR] + 5 * unit + CLOCK] += more
     number = code[NUMBER]
     b[number + LAST] += more
-    b[number + kernel.MADE] += times * (b[number + kernel.MADE] - a[number + kernel.MADE])
+    b[number + places.MADE] += times * (b[number + places.MADE] - a[number + places.MADE])
     if how == MOVING:
         b[code[MOVED] : code[MOVED] + code[MOVES] * code[MOVE_RING]] += more
         b[number + FREE] += TICKS * more
@@ -268,13 +270,13 @@ def replay(code: Ints, a: Ints, b: Ints, state: Ints) -> None:
     free, stored = state[number + FREE], state[number + STORED]
     n, end = code[IDLE], code[BUSY] + code[TASKS]
     counts = state[n:end] + b[n:end] - a[n:end]
-    made = state[number + kernel.MADE] + b[number + kernel.MADE] - a[number + kernel.MADE]
-    most = state[code[kernel.COUNT] : code[kernel.COUNT] + 3 * code[FIFOS]].copy()
+    made = state[number + places.MADE] + b[number + places.MADE] - a[number + places.MADE]
+    most = state[code[places.COUNT] : code[places.COUNT] + 3 * code[FIFOS]].copy()
     state[:] = b
     state[n:end] = counts
-    state[number + kernel.MADE] = made
+    state[number + places.MADE] = made
     for f in range(code[FIFOS]):
-        place = code[kernel.COUNT] + 3 * f + 2
+        place = code[places.COUNT] + 3 * f + 2
         state[place] = max(state[place], most[3 * f + 2])
     state[code[SLOT] : code[SLOT] + code[RING] * code[WIDTH]] += shift
     state[code[LAST_SLOT] : code[LAST_SLOT] + code[TASKS] * code[LONG_RING]] += shift
@@ -319,8 +321,8 @@ def run_tiles(
     """Run a stretch of tiles of one class; `deep` as in `alike`, or FROM_BEFORE, or NEVER."""
     done, length, power = 0, 0, 0
     while done < count:
-        kernel.enter(code, state, classes, number)
-        status = kernel.advance(code, state, classes, state[code[NUMBER] + ENTERED])
+        enter(code, state, classes, number)
+        status = advance(code, state, classes, state[code[NUMBER] + ENTERED])
         if status != FINE:
             return status
         done += 1
