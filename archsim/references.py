@@ -41,7 +41,7 @@ SEEN = "no query of it is without keys"
 INFINITE = "an infinite key makes a sum of features infinite: the formula has no value"
 NORMED = "an infinite vector has no direction"
 EMPTY = "a sum over no keys is divided by"
-UNDERFLOW = "shares of weights below 1e-38 are asked for, which are 0 in float32"
+UNDERFLOW = "what is asked for are shares of weights that underflow"
 GROWS = "keys longer than sqrt(2/B) make the state grow with every step; the paper normalises them"
 NO_KEYS = "it has no keys"
 LOOKBACK = "no key in the window of a query: keys and queries are the same tokens"
@@ -87,8 +87,8 @@ ORACLES: dict[str, Oracle] = {
         A + "group_scaled",
         "torch softmax, weights moved",
         kinds={"S": "fifth", "I": "others"},
-        excluded=_seen,
-        narrow={"large": UNDERFLOW, "outlier": UNDERFLOW},
+        excluded={**_seen, "outlier": UNDERFLOW},
+        narrow={"large": UNDERFLOW},
     ),
     "qk-norm": Oracle(
         A + "qk_norm",

@@ -5,9 +5,9 @@ unit in the last place, relative), may be off by c n u, and by about c sqrt(n) u
 either sign (Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019). The latter is allowed. None of the
 three is fitted: u is the format's; n is counted in the cascade at the sizes of the case, every
 operator and every term of a sum once, exp and its like twice; c comes from PyTorch
-(`torch_oracle`). In float64, 1e-12 is allowed in any case. bf16 means hardware numbers
-(docs/numbers.md), words of 8 bits and sums of 24: two terms. Where more than 1/2 would be allowed,
-any result would pass; the case is left out for that dtype and says so.
+(`torch_oracle`), or is 1 if that is more. In float64, 1e-12 is allowed in any case. bf16 means
+hardware numbers (docs/numbers.md), words of 8 bits and sums of 24: two terms. Where more than 1/2
+would be allowed, any result would pass; the case is left out for that dtype and says so.
 
 **Error.** The largest difference over the largest |reference|, for each output. A result that is
 not finite where the reference is fails.
@@ -186,7 +186,8 @@ class _Judged:
     def tolerance(self, dtype: str) -> float:
         counts = self.roundings[dtype].items()
         error = sum((math.sqrt(count) * unit for unit, count in counts), 0.0)
-        return max(self.condition * error, ROUNDOFF[dtype], LEAST.get(dtype, 0.0))
+        # The last roundings are of the result itself, however little the inputs move it.
+        return max(max(1.0, self.condition) * error, LEAST.get(dtype, 0.0))
 
 
 def _judged(cascade: Cascade, oracle: Oracle, case: Case) -> _Judged:
