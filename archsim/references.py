@@ -44,6 +44,7 @@ EMPTY = "a sum over no keys is divided by"
 UNDERFLOW = "what is asked for are shares of weights that underflow"
 GROWS = "keys longer than sqrt(2/B) make the state grow with every step; the paper normalises them"
 NO_KEYS = "it has no keys"
+WHOLE = "a layout has at least one token along each axis"
 LOOKBACK = "no key in the window of a query: keys and queries are the same tokens"
 
 
@@ -57,6 +58,14 @@ _softmax = Oracle(A + "softmax", SDPA, excluded=_seen)
 _causal = Oracle(A + "causal", SDPA + ", causal mask", {"W": 9})
 _packed = Oracle(A + "packed_causal", SDPA + ", causal mask, enable_gqa", {"P": 18, "W": 9})
 _latent = Oracle(A + "latent", SDPA + " on up-projected latents", excluded=_seen)
+
+_second = {"causaly": 1.0}
+
+
+def _axis(name: str, window: int, stride: int, dilation: int) -> dict[str, int]:
+    """Sizes of a neighbourhood along an axis."""
+    return {"W" + name: window, "S" + name: stride, "D" + name: dilation}
+
 
 ORACLES: dict[str, Oracle] = {
     "softmax-3pass": _softmax,
@@ -125,6 +134,33 @@ ORACLES: dict[str, Oracle] = {
         {"Y": 5, "X": 7, "U": 3, "W": 4},
         excluded={"masked": LOOKBACK},
     ),
+    **{
+        f"gna-{dims}d{form}": Oracle(
+            W + "generalised",
+            SDPA + ", mask of listed tokens",
+            sizes,
+            parameters,
+            excluded={"masked": LOOKBACK, **({"empty": WHOLE} if dims > 1 else {})},
+        )
+        for form in ("", "-gather")
+        for dims, sizes, parameters in (
+            (1, {"M": 31, "P": 31, "W": 6, "S": 4, "D": 3}, {}),
+            (2, {"M": 35, "P": 35, "Y": 5, **_axis("X", 4, 3, 1), **_axis("Y", 2, 2, 2)}, _second),
+            (
+                3,
+                {
+                    "M": 60,
+                    "P": 60,
+                    "Y": 3,
+                    "Z": 5,
+                    **_axis("X", 3, 2, 1),
+                    **_axis("Y", 2, 1, 1),
+                    **_axis("Z", 2, 1, 2),
+                },
+                {},
+            ),
+        )
+    },
     "block-diagonal": Oracle(
         W + "block_diagonal", SDPA + ", block mask", excluded={"masked": LOOKBACK}
     ),

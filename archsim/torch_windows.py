@@ -7,6 +7,8 @@ PyTorch's own, with that mask.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from archsim.torch_attention import Given, Outputs, Tensor, attend, tiled
@@ -68,6 +70,37 @@ def _own(tokens: int, tile: int) -> Tensor:
     """Mask [p,m] of the tokens in the same block."""
     block = torch.arange(tokens) // tile
     return block[:, None] == block[None, :]
+
+
+def _strided(size: int, window: int, stride: int, step: int, causal: bool) -> Tensor:
+    """Mask along one axis: tokens `step` apart are neighbours, `stride` of them share a window."""
+    lists: list[list[int]] = [[] for _ in range(size)]
+    for first in range(min(step, size)):
+        tokens = list(range(first, size, step))
+        around = _neighbours(tokens, window)
+        for at, token in enumerate(tokens):
+            sharing = tokens[at // stride * stride :][:stride]
+            if causal:
+                until = tokens.index(sharing[-1]) + 1
+                lists[token] = [m for m in tokens[max(until - window, 0) : until] if m <= token]
+            else:
+                leader = sharing[min(stride // 2, len(sharing) - 1)]
+                lists[token] = around[tokens.index(leader)]
+    return _seen(lists, size)
+
+
+def generalised(x: Given) -> Outputs:
+    """Windows with strides and dilation in one to three dimensions of row-major tokens."""
+    tokens = x["K"].shape[-1]
+    inner = [x.sizes[name] for name in ("Y", "Z") if name in x.sizes]
+    axes = ["X", "Y", "Z"][: 1 + len(inner)] if inner else [""]
+    shape = [tokens // max(math.prod(inner), 1), *inner]
+    mask = torch.ones(1, 1, dtype=torch.int)
+    for name, size in zip(axes, shape, strict=True):
+        causal = bool(x.parameters.get("causal" + name.lower(), 0.0))
+        sizes = (x.sizes["W" + name], x.sizes["S" + name], x.sizes["D" + name])
+        mask = torch.kron(mask, _strided(size, *sizes, causal).int())
+    return {"AV": attend(x["Q"], x["K"], x["V"], mask.bool()[: x["Q"].shape[-1]])}
 
 
 def block_diagonal(x: Given) -> Outputs:

@@ -12,6 +12,7 @@ from einsum_cascade.element_passes import count_passes
 SOFTMAX = "maximum and sum each need all keys; weights come after both"
 STATE = "a state takes in token by token"
 WINDOW = "a window is a lookback of W tokens, whatever is done inside of it"
+MASKED = "as far as the mask, which is data, leaves keys out; all keys would need three"
 SUMS = "keys and values are summed up once"
 # (cascade, rank): (passes of inputs, why); a pair is an interval.
 ROWS: dict[tuple[str, str], tuple[dict[str, int | tuple[int, int]], str]] = {
@@ -44,6 +45,12 @@ ROWS: dict[tuple[str, str], tuple[dict[str, int | tuple[int, int]], str]] = {
     ("na-1d-dilated", "M"): ({"Q": 1, "K": 1, "V": 1}, WINDOW),
     ("na-2d", "X"): ({"Q": 1, "K": 1, "V": 1}, WINDOW),
     ("na-2d", "Y"): ({"Q": 1, "K": 1, "V": 1}, WINDOW),
+    ("gna-1d", "M"): ({"K": (1, 3), "V": 1}, MASKED),
+    ("gna-2d", "M"): ({"K": (1, 3), "V": 1}, MASKED),
+    ("gna-3d", "M"): ({"K": (1, 3), "V": 1}, MASKED),
+    ("gna-1d-gather", "M"): ({"Q": 1, "K": 1, "V": 1}, WINDOW),
+    ("gna-2d-gather", "M"): ({"Q": 1, "K": 1, "V": 1}, WINDOW),
+    ("gna-3d-gather", "M"): ({"Q": 1, "K": 1, "V": 1}, WINDOW),
     ("block-diagonal", "M"): ({"Q": 1, "K": 1, "V": 1}, "a block is a lookback of M0 tokens"),
     ("block-diagonal", "M0"): ({"Q": 1, "K": 3, "V": 1}, "inside of a block: " + SOFTMAX),
     ("hetero-window", "M"): (
