@@ -54,7 +54,11 @@ def check(cascade, given, sizes, dtype="float64"):
 # ---- shipped cascades ----
 
 
-@pytest.mark.parametrize("name", ec.names("cascades"))
+# What the simulators run, and one of each other form; all others: `test_verify`, in the slow suite.
+FAMILIES = ("softmax-", "toy-", "causal-", "window-", "linear-attention", "relu-", "sigmoid-att")
+
+
+@pytest.mark.parametrize("name", [n for n in ec.names("cascades") if n.startswith(FAMILIES)])
 def test_shipped_cascades(name):
     """Primes, ragged tiles, one of everything, many tiles of lanes, M0 beyond M, P beyond M."""
     cascade = ec.load(name)

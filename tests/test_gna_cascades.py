@@ -40,7 +40,9 @@ def by_head(array, tokens):
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_equals_natten(case, form):
     arrays, tokens = np.load(GOLDEN / "numerics.npz"), prod(case["input"])
-    q, k, v, out = (by_head(arrays[f"{case['id']}_{name}"], tokens) for name in "q k v out".split())
+    q, k, v, out = (
+        by_head(arrays[f"{case['id']}_{name}"], tokens) for name in ["q", "k", "v", "out"]
+    )
     sizes, parameters = sizes_of(case)
     cascade = ec.load(f"gna-{len(case['input'])}d{form}")
     found = ec.evaluate(cascade, Q=q, K=k, V=v, sizes=sizes, **parameters)["AV"]
