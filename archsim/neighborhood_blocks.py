@@ -130,13 +130,16 @@ def lines_of(
 def best_lines(
     neighborhood: Neighborhood, tiles: Tiles, *, entries: int = STREAM, gated: bool = True
 ) -> Lines:
-    """The table whose orders of query and key tiles fetch least; of equal ones the first.
+    """The table whose order of query tiles fetches least; of equal ones the first.
 
-    A buffer that holds no window gains nothing from an order, so row-major ones are kept there.
+    Keys come with the dimension slowest along which query tiles go fastest: then the oldest key
+    tile is what a window leaves behind as it slides. A buffer that holds no window gains nothing
+    from an order, so row-major ones are kept there.
     """
-    orders = list(permutations(range(neighborhood.dimensions)))
     found = None
-    for q_order, kv_order in product(orders, orders) if entries > STREAM else [(None, None)]:
+    orders = permutations(range(neighborhood.dimensions)) if entries > STREAM else [None]
+    for q_order in orders:
+        kv_order = None if q_order is None else tuple(reversed(q_order))
         lines = lines_of(
             neighborhood, tiles, entries=entries, q_order=q_order, kv_order=kv_order, gated=gated
         )
