@@ -62,7 +62,7 @@ def evaluate(points: list[archsim.Point]) -> list[int]:
 
 def time_points(pool: ProcessPoolExecutor, chosen: list[archsim.Point]) -> float:
     """Seconds for points on two processes, a family of points on one of them."""
-    chunks = [chosen[n : n + 25] for n in range(0, len(chosen), 25)]
+    chunks = [chosen[n : n + 30] for n in range(0, len(chosen), 30)]
     start = time.perf_counter()
     list(pool.map(evaluate, chunks))
     return time.perf_counter() - start
