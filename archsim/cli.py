@@ -264,7 +264,7 @@ def evaluate(
 @app.command()
 def study(
     name: Annotated[
-        str, typer.Argument(help="The study: accuracy, flat-lanes, formats, gna-arrays or passes.")
+        str, typer.Argument(help="The study: accuracy, flat-lanes, formats or passes.")
     ],
     out: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the figures, if it has any.")
@@ -272,19 +272,18 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Run a study that the documentation shows."""
-    from archsim import accuracy_study, formats_study, gna_arrays, pass_study, studies
+    from archsim import accuracy_study, formats_study, pass_study, studies
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
-    # Those with tables of their own: what measures, prints and, if there are figures, draws.
+    # Those with figures: what measures, prints and draws.
     drawn: dict[str, tuple[Any, Any, Any]] = {
         "accuracy": (
             lambda: accuracy_study.measured(say=say),
             accuracy_study.table,
             accuracy_study.draw,
         ),
-        "gna-arrays": (lambda: gna_arrays.gna_arrays(say), gna_arrays.table, None),
         "formats": (formats_study.unit_errors, formats_study.table, formats_study.draw),
         "passes": (pass_study.counted, pass_study.table, lambda _, out: pass_study.draw(out)),
     }
@@ -294,7 +293,7 @@ def study(
     rows: list[Any] = drawn[name][0]() if name in drawn else list(studies.STUDIES[name]())
     written = []
     if out is not None:
-        if name not in drawn or drawn[name][2] is None:
+        if name not in drawn:
             raise bad("--output", f"the study {name} draws nothing", "leave -o out")
         written = drawn[name][2](rows, out)
     if as_json:
