@@ -199,7 +199,9 @@ def edited(tmp_path, name: str, *changes: tuple[str, str]):
 def test_what_needs_a_phase_of_its_own_says_so(tmp_path):
     mapping = edited(tmp_path, "spilled-3pass", ("[SQ, QK, GM], [SN, SD]", "[SQ, QK, GM, SN, SD]"))
     text = refused("softmax-3pass", mapping, **TINY)
-    assert "softmax-3pass.yaml:8:3: SN can't be lowered: it needs GM[p] in every tile of m1" in text
+    assert (
+        "softmax-3pass.yaml:10:3: SN can't be lowered: it needs GM[p] in every tile of m1" in text
+    )
     assert "phases: [[..., GM], [SN, ...]]" in text
 
 

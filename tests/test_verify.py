@@ -68,11 +68,15 @@ BY_DESIGN = [
 
 @pytest.mark.parametrize(("name", "family"), BY_DESIGN)
 def test_what_is_left_out_has_no_answer(name, family):
-    """Not finite in float64, or nothing that PyTorch gets right in float32 itself."""
+    """Refused, not finite in float64, or nothing that PyTorch gets right in float32 itself."""
     from archsim.torch_oracle import reference
 
     oracle, cascade = ORACLES[name], SHIPPED[name]
     case = FAMILIES[family][1](cascade, oracle)
+    if 0 in case.sizes.values():
+        with pytest.raises(ec.CascadeError, match="is a positive integer, not 0"):
+            ec.evaluate(cascade, sizes=case.sizes, **case.arrays, **case.parameters)
+        return
     found = ec.evaluate(cascade, sizes=case.sizes, **case.arrays, **case.parameters)["AV"]
     if np.isfinite(found).all():
         single = reference(cascade, oracle, case, "float32")["AV"]
