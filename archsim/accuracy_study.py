@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from archsim.figure_files import save_figures
 from einsum_cascade.catalog import load
 from einsum_cascade.formats import FORMATS, quantize
 
@@ -147,10 +148,4 @@ def draw(rows: Iterable[Accuracy], folder: Path) -> list[Path]:
         title="format, unit for $2^x$",
         title_fontsize=8,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for ending in ("png", "svg"):
-        path = folder / f"accuracy.{ending}"
-        figure.savefig(path, dpi=120)
-        written.append(path)
-    return written
+    return save_figures({"accuracy": figure}, folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from archsim.figure_files import save_figures
 from einsum_cascade.exp_units import POLYNOMIALS, UNITS, exp2
 from einsum_cascade.formats import FORMATS, MULTIPLIERS, decode, quantize
 
@@ -117,10 +118,4 @@ def draw(rows: Iterable[UnitError], folder: Path) -> list[Path]:
         title="rounded to",
         title_fontsize=8,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for ending in ("png", "svg"):
-        path = folder / f"formats.{ending}"
-        figure.savefig(path, dpi=120)
-        written.append(path)
-    return written
+    return save_figures({"formats": figure}, folder)

@@ -6,10 +6,10 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archsim.figure_files import save_figures
 from archsim.gna_reproduction import GnaReproduction, Point, Sweep, key_bytes
 from archsim.neighborhood_pictures import (
     new_figure,
-    save_figures,
     visited_figure,
     windows_figure,
 )

@@ -7,7 +7,7 @@ colour-blind readers and in print.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.figure_files import save_figures
 from einsum_cascade.neighborhood import Neighborhood
 from einsum_cascade.neighborhood_lines import Line
 from einsum_cascade.neighborhood_tiles import Tiles, boxes, show_shape, tile_ends
@@ -39,25 +40,6 @@ def new_figure(width: float, height: float) -> Figure:
     figure = NewFigure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
-
-
-def save_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Write figures as .png and .svg into a folder, made if it does not exist."""
-    import matplotlib
-
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    # Ids and dates that do not change from run to run: some pictures are committed.
-    with matplotlib.rc_context({"svg.hashsalt": "einsum-archsim"}):
-        for name, figure in figures.items():
-            for ending in ("png", "svg"):
-                path = folder / f"{name}.{ending}"
-                metadata = {"Date": None} if ending == "svg" else {}
-                figure.savefig(path, dpi=130, metadata=metadata)
-                written.append(path)
-                # Laid out once; the second file has the same layout for half the time.
-                figure.set_layout_engine("none")
-    return written
 
 
 def draw_neighborhood(neighborhood: Neighborhood, tiles: Tiles, folder: Path) -> list[Path]:
@@ -309,7 +291,6 @@ def _axes(panel: Axes, what: str, neighborhood: Neighborhood) -> None:
 __all__ = [
     "draw_neighborhood",
     "new_figure",
-    "save_figures",
     "visited_figure",
     "visited_map",
     "windows_figure",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archsim import graph_pictures, pass_pictures
+from archsim.figure_files import save_figures
 from einsum_cascade.catalog import load
 from einsum_cascade.legality import parse
 from einsum_cascade.sweep_trace import Trace, trace
@@ -108,8 +109,6 @@ def table(rows: Sequence[Row]) -> str:
 
 def draw(folder: Path) -> list[Path]:
     """Draw the pictures of docs/passes.md into a folder; return the files."""
-    import matplotlib
-
     softmax = [fiber_of(name, "K", "M") for name in SOFTMAX]
     surprises = [fiber_of(*row) for row in ROWS[4:]]
     toy = trace(load("toy-two-pass"), "A", "K", length=4)
@@ -122,16 +121,4 @@ def draw(folder: Path) -> list[Path]:
             surprises, [one.cascade for one in surprises], legend_at=0
         ),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    # Ids that do not change from run to run: the pictures are committed.
-    with matplotlib.rc_context({"svg.hashsalt": "einsum-archsim"}):
-        for name, figure in figures.items():
-            for ending in ("png", "svg"):
-                path = folder / f"{name}.{ending}"
-                metadata = {"Date": None} if ending == "svg" else {}
-                figure.savefig(path, dpi=130, metadata=metadata)
-                written.append(path)
-                # Laid out once; the second file has the same layout for half the time.
-                figure.set_layout_engine("none")
-    return written
+    return save_figures(figures, folder)
