@@ -22,7 +22,7 @@ from einsum_cascade.compiled_text import (
     rounded,
     value,
 )
-from einsum_cascade.expressions import Access, Apply
+from einsum_cascade.expressions import Access, Apply, Expr
 from einsum_cascade.hardware_numbers import Numbers
 from einsum_cascade.operators import REDUCTIONS
 
@@ -240,14 +240,14 @@ class Forms:
 def names_outside(einsum: Einsum) -> Iterator[str]:
     """Variables of a map used as numbers, outside of accesses."""
 
-    def visit(node: object) -> Iterator[str]:
+    def visit(node: Expr) -> Iterator[str]:
         if isinstance(node, Access):
             return
         if isinstance(node, Apply):
             for argument in node.arguments:
                 yield from visit(argument)
         else:
-            yield from variables_in(node)  # type: ignore[arg-type]
+            yield from variables_in(node)
 
     yield from visit(einsum.map)
 

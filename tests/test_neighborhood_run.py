@@ -1,6 +1,7 @@
 """Neighbourhood attention on an array: every engine agrees, and the values are those of a mask."""
 
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,6 +159,44 @@ def test_the_best_orders_keep_windows_that_query_tiles_share():
     every = neighborhood.tokens // 256
     assert first == 24 * every
     assert best == every
+
+
+LAYOUTS = {
+    "FLUX.1-dev 4K": (256, 256),
+    "Cosmos-7B": (16, 44, 80),
+    "HunyuanVideo": (30, 48, 80),
+}
+TILES = {"FLUX.1-dev 4K": (16, 16), "Cosmos-7B": (4, 4, 16), "HunyuanVideo": (4, 8, 8)}
+PAGE = (Path(__file__).parents[1] / "docs" / "neighborhoods.md").read_text(encoding="utf-8")
+ROWS = [
+    [cell.strip() for cell in line.strip("|\n").split("|")]
+    for line in PAGE.partition("### Simulated")[2].splitlines()
+    if line.startswith("| ") and line.count("|") == 13 and "window" not in line
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[" ".join(row[:4]) for row in ROWS])
+def test_the_page_shows_what_runs(row):
+    model, window, stride, hold, held, reads, cycles, bound, visible, used, limit, energy = row
+    shape = LAYOUTS[model]
+    sizes = [tuple(map(int, text.split("x"))) for text in (window, stride)]
+    neighborhood = Neighborhood(shape, *sizes)
+    tiles = neighborhood.tiles(TILES[model], TILES[model])
+    lines = best_lines(neighborhood, tiles, entries=int(hold))
+    one_head = ec.workload(E=128, F=128)
+    report = run_neighborhood(lower_neighborhood(neighborhood, tiles, one_head, lines=lines))
+    words = neighborhood.tokens * 128 * 2
+    assert held == f"{report.buffer_bytes['needed'] / 2**20:.1f}"
+    assert reads == f"{report.traffic_bytes['by_tensor']['K'] / words:.2f}"
+    assert (cycles, bound) == (f"{report.cycles:,}", f"{report.lower_bound_cycles:,}")
+    assert visible == f"{tiles.utilization:.3f}"
+    assert used == f"{report.utilization['array_2d']:.3f}"
+    assert limit == report.bottleneck
+    assert energy == f"{report.energy_pj['total'] / 1e12:.2f}"
+
+
+def test_the_page_has_its_rows():
+    assert len(ROWS) == 10
 
 
 def test_what_does_not_fit_is_refused():
