@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from archsim.reporting import published_report as published
     from archsim.reproduction import reproduce_fusemax
     from archsim.simulation import simulate
+    from archsim.sweeps.running import SweepResult, sweep
     from archsim.timeline import Timeline
 
 _HOME = {
@@ -37,6 +38,7 @@ _HOME = {
     "Point": ("batches", "Point"),
     "Program": ("program", "Program"),
     "Report": ("reporting", "Report"),
+    "SweepResult": ("sweeps.running", "SweepResult"),
     "Timeline": ("timeline", "Timeline"),
     "bound": ("reporting", "bound"),
     "evaluate_many": ("batches", "evaluate_many"),
@@ -52,6 +54,7 @@ _HOME = {
     "run": ("reporting", "run"),
     "run_layer": ("encoder", "run_layer"),
     "simulate": ("simulation", "simulate"),
+    "sweep": ("sweeps.running", "sweep"),
 }
 __all__ = [
     "ArchError",
@@ -64,6 +67,7 @@ __all__ = [
     "Point",
     "Program",
     "Report",
+    "SweepResult",
     "Timeline",
     "bound",
     "evaluate_many",
@@ -79,6 +83,7 @@ __all__ = [
     "run",
     "run_layer",
     "simulate",
+    "sweep",
 ]
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim import engine
 from archsim.arch import Architecture, load_architecture
 from archsim.chain import Chain
 from archsim.errors import ArchError
@@ -26,11 +25,13 @@ from archsim.placement import Placed, place
 from archsim.ports import ports_asked
 from archsim.program import Program
 from archsim.reporting import ESTIMATES, Report, Steady, make_report, report, steady_of
-from archsim.simulation import simulate_tiles
 from archsim.timeline import ChainTimeline, Timeline
 from einsum_cascade.cascade import Cascade, Workload
 from einsum_cascade.catalog import load, workload_document, workload_from_document
 from einsum_cascade.errors import Problem, Source, SourceError, legal_words
+
+if TYPE_CHECKING:
+    from archsim.engine import Prepared
 
 LEVELS = (*ESTIMATES, "tile")
 
@@ -51,7 +52,7 @@ class _Family:
     # A Program, or those of several phases; at levels that don't simulate, where Einsums run.
     lowered: Program | Chain | None = None
     placed: Placed | None = None
-    known: tuple[dict[int, engine.Prepared], ...] = ()
+    known: tuple[dict[int, Prepared], ...] = ()
     steady: Steady | None = field(default=None)
 
 
@@ -80,7 +81,7 @@ def evaluate_many(
     found: list[Report | Exception | None] = [None] * len(listed)
     for number, result in evaluate_each(listed, level, accounting=accounting):
         found[number] = result
-    rows = [dict(_numbers(r.as_dict())) if isinstance(r, Report) else {} for r in found]
+    rows = [_numbers(r) if isinstance(r, Report) else {} for r in found]
     columns: dict[str, NDArray[Any]] = {
         name: _column([row.get(name) for row in rows])
         for name in dict.fromkeys(name for row in rows for name in row)
@@ -203,7 +204,7 @@ def _placed_on(placed: Placed, architecture: Architecture) -> Placed:
 
 
 def _simulate(
-    lowered: Program | Chain, placed: Placed, known: tuple[dict[int, engine.Prepared], ...]
+    lowered: Program | Chain, placed: Placed, known: tuple[dict[int, Prepared], ...]
 ) -> Timeline | ChainTimeline:
     """Simulate what was lowered for another architecture of the family."""
     if isinstance(lowered, Program):
@@ -216,8 +217,10 @@ def _simulate(
     return ChainTimeline(chain, tuple(map(_run, programs, known)))
 
 
-def _run(program: Program, known: dict[int, engine.Prepared]) -> Timeline:
+def _run(program: Program, known: dict[int, Prepared]) -> Timeline:
     """Run in the fast engine whatever it can run: nobody asks for the facts of a short run."""
+    from archsim import engine
+    from archsim.simulation import simulate_tiles
     from archsim.tile_tables import NotCountableError
 
     try:
@@ -226,13 +229,19 @@ def _run(program: Program, known: dict[int, engine.Prepared]) -> Timeline:
         return simulate_tiles(program)
 
 
-def _numbers(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers of a report by their path."""
+def leaves(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Values of nested tables by their path."""
     for name, value in table.items():
         if isinstance(value, Mapping):
-            yield from _numbers(value, f"{path}{name}.")
-        elif isinstance(value, int | float):
+            yield from leaves(value, f"{path}{name}.")
+        else:
             yield path + name, value
+
+
+def _numbers(report: Report) -> dict[str, float]:
+    """Numbers of a report by their path."""
+    found = leaves(report.as_dict())
+    return {path: value for path, value in found if isinstance(value, int | float)}
 
 
 def _column(values: Sequence[float | None]) -> NDArray[Any]:
@@ -242,4 +251,4 @@ def _column(values: Sequence[float | None]) -> NDArray[Any]:
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
-__all__ = ["Point", "evaluate_each", "evaluate_many", "without_speed"]
+__all__ = ["Point", "evaluate_each", "evaluate_many", "leaves", "without_speed"]

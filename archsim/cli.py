@@ -21,6 +21,7 @@ from archsim import (
     hardware_commands,
     neighborhood_commands,
     simulation_commands,
+    sweep_commands,
     verification_commands,
 )
 from archsim.command_line import Cascade, Json, SetSizes, app, bad, print_json, sizes
@@ -35,9 +36,10 @@ __all__ = [
     "main",
     "neighborhood_commands",
     "simulation_commands",
+    "sweep_commands",
     "verification_commands",
 ]
-KINDS = ("cascades", "models", "architectures", "mappings")
+KINDS = ("cascades", "models", "architectures", "mappings", "sweeps")
 ENGINES = ("naive", "numba")
 
 
@@ -62,21 +64,24 @@ def _fail(message: str) -> None:
 
 def _names(kind: str) -> list[str]:
     from archsim import arch, mapping
+    from archsim.sweeps import definition
     from einsum_cascade import catalog
 
-    if kind == "architectures":
-        return arch.names()
-    return mapping.names() if kind == "mappings" else catalog.names(kind)
+    own = {"architectures": arch.names, "mappings": mapping.names, "sweeps": definition.names}
+    return own[kind]() if kind in own else catalog.names(kind)
 
 
 def _describe(kind: str, name: str) -> str:
     from archsim import arch, mapping
+    from archsim.sweeps import definition
     from einsum_cascade import catalog
 
     if kind == "cascades":
         return catalog.load(name).description
     if kind == "models":
         return str(catalog.workload(name))
+    if kind == "sweeps":
+        return definition.load_sweep(name).description
     if kind == "architectures":
         return arch.load_architecture(name).description
     return mapping.load_mapping(name).description
@@ -86,14 +91,16 @@ def _describe(kind: str, name: str) -> str:
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(help="cascades, models, architectures or mappings; all if left out."),
+        typer.Argument(
+            help="cascades, models, architectures, mappings or sweeps; all if left out."
+        ),
     ] = None,
     papers: Annotated[
         bool, typer.Option("--papers", help="Name the source of each cascade.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List what ships: cascades, models, architectures, mappings."""
+    """List what ships: cascades, models, architectures, mappings, sweeps."""
     if kind is not None and kind not in KINDS:
         raise bad("list", f"unknown kind '{kind}'", legal_words(kind, KINDS, "kinds"))
     kinds = KINDS if kind is None else (kind,)
@@ -116,8 +123,9 @@ def list_(
 def check(
     files: Annotated[list[str], typer.Argument(help="YAML files of any kind the tool reads.")],
 ) -> None:
-    """Validate YAML files: cascades, models, architectures, mappings."""
+    """Validate YAML files: cascades, models, architectures, mappings, sweeps."""
     from archsim import arch, mapping, program_file
+    from archsim.sweeps import definition, inputs
     from einsum_cascade import catalog
     from einsum_cascade.documents import read_document
 
@@ -127,7 +135,11 @@ def check(
             document = read_document(Path(file), SourceError)
             # What a file is follows from the one key that only its kind has.
             is_program = {"nest", "registers", "order"} & set(document.data)
-            if "cascade" in document.data and not is_program:
+            if {"over", "objectives"} & set(document.data):
+                found = definition.sweep_from(document)
+                inputs.check(found, inputs.bases(found))
+                what = f"sweep {found.name} of {found.points:,} points"
+            elif "cascade" in document.data and not is_program:
                 what = f"cascade {catalog.cascade_from(document).name}"
             elif "placement" in document.data:
                 what = f"mapping {mapping.mapping_from(document).name}"
@@ -140,7 +152,7 @@ def check(
             else:
                 hint = (
                     "a cascade has the key 'cascade', a mapping 'placement', an architecture "
-                    "'arrays', a model 'sizes'"
+                    "'arrays', a model 'sizes', a sweep 'over'"
                 )
                 raise SourceError(
                     document.problem((), "cannot tell what kind of file this is", hint)
@@ -154,10 +166,11 @@ def check(
 
 @app.command()
 def schema(
-    kind: Annotated[str, typer.Argument(help="cascade, workload, architecture or mapping.")],
+    kind: Annotated[str, typer.Argument(help="cascade, workload, architecture, mapping or sweep.")],
 ) -> None:
     """Print the JSON Schema of a kind of file, for editors."""
     from archsim import arch, mapping_schema
+    from archsim.sweeps import schema as sweep_schema
     from einsum_cascade import catalog
 
     models = {
@@ -165,6 +178,7 @@ def schema(
         "workload": catalog.workload_model,
         "architecture": arch.architecture_model,
         "mapping": mapping_schema.mapping_model,
+        "sweep": sweep_schema.sweep_model,
     }
     if kind not in models:
         raise bad("schema", f"unknown kind '{kind}'", legal_words(kind, models, "kinds"))

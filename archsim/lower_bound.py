@@ -11,6 +11,7 @@ A closed form of a paper is not a bound and is never used here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
@@ -55,19 +56,32 @@ def recurrence_cycles(placed: Placed, phase: Phase) -> int:
     cascade = placed.cascade
     names = {work.einsum for work in phase.work}
     slowest = 0
-    for loop in _recurrences(cascade):
+    for loop, circuits in _recurrences(cascade):
         if {einsum.name for einsum in loop.einsums} <= names:
             steps = dict(placed.tiling.extents)[loop.rank]
             if placed.filters is not None:
                 steps = placed.filters.steps(loop.rank)
-            slowest = max(slowest, steps * _step_cycles(placed, loop))
+            slowest = max(slowest, steps * _step_cycles(placed, circuits))
     return slowest
 
 
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """An Einsum reads what another one of a recurrence made, some steps ago."""
+
+    reader: Einsum
+    read: Access
+    steps: int
+
+
+Circuit = tuple[_Edge, ...]
+
+
 @lru_cache(maxsize=64)
-def _recurrences(cascade: Cascade) -> tuple[Loop, ...]:
+def _recurrences(cascade: Cascade) -> tuple[tuple[Loop, tuple[Circuit, ...]], ...]:
     # One cascade is usually bounded at many sizes; its order is the same at each.
-    return tuple(_loops(plan(cascade.einsums, dict(cascade.variables))))
+    loops = _loops(plan(cascade.einsums, dict(cascade.variables)))
+    return tuple((loop, _circuits(cascade, loop)) for loop in loops)
 
 
 def _loops(steps: Plan) -> list[Loop]:
@@ -78,36 +92,45 @@ def _loops(steps: Plan) -> list[Loop]:
     return found
 
 
-def _step_cycles(placed: Placed, loop: Loop) -> int:
+def _circuits(cascade: Cascade, loop: Loop) -> tuple[Circuit, ...]:
+    """The cycles through a recurrence, from one step's state to that of a later one."""
+    import networkx as nx
+
+    graph = nx.DiGraph()
+    for reader in loop.einsums:
+        for read in reader.reads:
+            for writer in loop.einsums:
+                if writer.name == read.tensor:
+                    steps = _distance(cascade, writer, read, loop.rank)
+                    graph.add_edge(writer.name, reader.name, edge=_Edge(reader, read, steps))
+    return tuple(
+        tuple(graph.edges[a, b]["edge"] for a, b in zip(cycle, [*cycle[1:], cycle[0]], strict=True))
+        for cycle in nx.simple_cycles(graph)
+    )
+
+
+def _step_cycles(placed: Placed, circuits: tuple[Circuit, ...]) -> int:
     """Least cycles from one step's state to the next: the slowest cycle through the recurrence.
 
     A cycle that looks several steps back spends its latency on all of them.
     """
-    import networkx as nx
-
-    graph = nx.DiGraph()
     where = dict(placed.mapping.placements)
-    for reader in loop.einsums:
-        array = placed.architecture.array(where[reader.name].array or "")
-        for read in reader.reads:
-            for writer in loop.einsums:
-                if writer.name == read.tensor:
-                    steps = _distance(placed, writer, read, loop.rank)
-                    latency = _latency(reader.map, read, array) or 0
-                    graph.add_edge(writer.name, reader.name, steps=steps, latency=latency)
     best = 0
-    for cycle in nx.simple_cycles(graph):
-        edges = [graph.edges[a, b] for a, b in zip(cycle, [*cycle[1:], cycle[0]], strict=True)]
-        steps = sum(edge["steps"] for edge in edges)
+    for circuit in circuits:
+        steps = sum(edge.steps for edge in circuit)
         if steps:
-            best = max(best, sum(edge["latency"] for edge in edges) // steps)
+            latency = 0
+            for edge in circuit:
+                array = placed.architecture.array(where[edge.reader.name].array or "")
+                latency += _latency(edge.reader.map, edge.read, array) or 0
+            best = max(best, latency // steps)
     return best
 
 
-def _distance(placed: Placed, writer: Einsum, read: Access, rank: str) -> int:
+def _distance(cascade: Cascade, writer: Einsum, read: Access, rank: str) -> int:
     for written, index in zip(writer.target.indices, read.indices, strict=True):
         left, right = affine(written), affine(index)
-        same = left.variables and placed.cascade.rank_of(left.variables[0]) == rank
+        same = left.variables and cascade.rank_of(left.variables[0]) == rank
         if same and left.step is not None and right.step is not None:
             return abs(left.step - right.step)
     return 0

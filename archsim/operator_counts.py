@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from archsim.arch import Array
 from archsim.mapping import Placement
 from einsum_cascade.cascade import Einsum, variables_in
@@ -18,10 +20,16 @@ def operators(einsum: Einsum, array: Array) -> dict[str, int]:
     Arithmetic on constants is free. A sum of products is multiply-accumulate where the array has
     it; otherwise the reduction counts as its own operator.
     """
+    return dict(_counted(einsum, frozenset(row.operator for row in array.operators)))
+
+
+@lru_cache(maxsize=1024)
+def _counted(einsum: Einsum, known: frozenset[str]) -> tuple[tuple[str, int], ...]:
+    # Many design points place the same Einsum on arrays with the same operators.
     found: dict[str, int] = {}
 
     def count(operator: str) -> None:
-        if array.cost(operator) is None and operator in SAME_UNIT:
+        if operator not in known and operator in SAME_UNIT:
             operator = SAME_UNIT[operator]
         found[operator] = found.get(operator, 0) + 1
 
@@ -34,14 +42,14 @@ def operators(einsum: Einsum, array: Array) -> dict[str, int]:
             visit(argument, False)
 
     product = isinstance(einsum.map, Apply) and einsum.map.operator == "mul"
-    fused = einsum.op == "sum" and product and _varies(einsum.map) and array.cost("mac") is not None
+    fused = einsum.op == "sum" and product and _varies(einsum.map) and "mac" in known
     visit(einsum.map, fused)
     if fused:
         count("mac")
     elif einsum.op is not None:
         row = REDUCTIONS[einsum.op]
         count(einsum.op if row.selects else row.combine)
-    return found
+    return tuple(found.items())
 
 
 def _varies(expr: Expr) -> bool:

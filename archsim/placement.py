@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from math import prod
 
 from archsim.arch import Architecture
@@ -24,7 +25,7 @@ from archsim.filters import HINT, Filters, filters_of, refusal
 from archsim.formulas import ceil_div, compute
 from archsim.mapping import Mapping, Placement
 from archsim.operator_counts import operators, slots_of_point
-from archsim.packing import packed
+from archsim.packing import KEY_HEADS, packed
 from archsim.phases import phase_of
 from archsim.recognition import recognised
 from archsim.residency import granule_loops
@@ -169,14 +170,7 @@ def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> It
         splits += layout.partitions or ()
     parts = {part for _, split in splits for part in split}
     variables = {v for v, _ in cascade.variables} | {part.lower() for part in parts}
-    for einsum in cascade.einsums:
-        refused = _refused(cascade, einsum)
-        if refused:
-            text = einsum.line.text
-            what, hint = refused
-            message = f"{einsum.name} {what}"
-            shown = " " * einsum.line.indent + text
-            yield Problem(einsum.source, message, shown, len(text), hint)
+    yield from _refusals(cascade)
     missing = [name for name in dict.fromkeys(defined) if name not in placed]
     if missing:
         yield mapping.problem(
@@ -243,6 +237,21 @@ def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> It
                 hint = legal_words(reader, defined, f"Einsums of {cascade.name}")
                 at = ("forwarded", tensor)
                 yield mapping.problem(at, f"no Einsum '{reader}' to forward {tensor} to", hint)
+
+
+@lru_cache(maxsize=64)
+def _refusals(cascade: Cascade) -> tuple[Problem, ...]:
+    """What in a cascade has no model of its cost; one cascade is usually placed many times."""
+    problems = []
+    for einsum in cascade.einsums:
+        refused = _refused(cascade, einsum)
+        if refused:
+            text = einsum.line.text
+            what, hint = refused
+            message = f"{einsum.name} {what}"
+            shown = " " * einsum.line.indent + text
+            problems.append(Problem(einsum.source, message, shown, len(text), hint))
+    return tuple(problems)
 
 
 def _refused(cascade: Cascade, einsum: Einsum) -> tuple[str, str] | None:
@@ -412,3 +421,12 @@ def _fetched(
         return filters.words(loops, tuple(own), extents)
     again = (extents[rank] for rank in map(cascade.rank_of, loops) if rank not in own)
     return _size(cascade, tiling, name) * prod(again)
+
+
+def known_ranks(cascade: Cascade, mapping: Mapping) -> set[str]:
+    """Ranks that a size may be given for: of the cascade, of the mapping's splits, of the batch."""
+    splits = [*mapping.partitions]
+    for layout in mapping.layouts:
+        splits += layout.partitions or ()
+    parts = {part for _, split in splits for part in split}
+    return {*cascade.ranks, *parts, *BATCH_RANKS, KEY_HEADS}

@@ -21,7 +21,8 @@ UNITS: dict[str, dict[str, int]] = {
     "picojoules": {"pJ": 1, "nJ": 10**3, "uJ": 10**6},
     "square micrometres": {"um2": 1, "mm2": 10**6},
 }
-_FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z/]+[0-9]?)\Z")
+_NUMBER, _UNIT = r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)", r"[A-Za-z/]+[0-9]?"
+_FORM = re.compile(rf"{_NUMBER}\s*({_UNIT})\Z")
 
 
 def parse_quantity(text: object, dimension: str) -> int:
@@ -64,6 +65,12 @@ def parse_exact(text: object, dimension: str) -> Fraction:
         hint = f"; did you mean '{same[0]}'?" if same else ""
         raise ValueError(f"unknown unit '{unit}'; legal units: {legal}{hint}")
     return Fraction(number) * units[unit]
+
+
+def split_quantity(text: str) -> tuple[Fraction, str] | None:
+    """The number and the unit of a quantity, "" for a bare number; None if it is neither."""
+    found = re.fullmatch(rf"{_NUMBER}\s*({_UNIT})?", text.strip())
+    return (Fraction(found[1]), found[2] or "") if found else None
 
 
 def show_bytes(amount: float, digits: int = 4) -> str:

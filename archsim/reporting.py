@@ -268,13 +268,14 @@ def _bottleneck(timeline: Timeline) -> str:
 
 def make_report(placed: Placed, level: str, accounting: str = "consistent") -> Report:
     """Evaluate a placed cascade without simulating it: `level` is "bound" or "published"."""
-    found = ESTIMATES[level](placed)
+    computed = compute_cycles(placed)
+    found = against_traffic(placed, computed) if level == "bound" else ESTIMATES[level](placed)
     busy: dict[str, dict[str, int]] = {}
     for work in placed.work:
         if work.array:
             busy.setdefault(work.array, {})[work.einsum] = work.busy * placed.batch
     area = _area(placed.architecture, accounting)
-    steady = Steady(compute_cycles(placed), energy(placed, found, accounting), area, {})
+    steady = Steady(computed, energy(placed, found, accounting), area, {})
     return _report(placed, found, level, accounting, busy, {}, steady)
 
 

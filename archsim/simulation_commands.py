@@ -94,18 +94,13 @@ def _workload(
     more: tuple[str, ...] = (),
 ) -> ec.Workload:
     """The sizes of a run, and of `more` ranks; a size that nothing has is a slip of the pen."""
-    from archsim.packing import KEY_HEADS
-    from archsim.placement import BATCH_RANKS
+    from archsim.placement import known_ranks
     from einsum_cascade import catalog
 
     given = sizes(set_)
     found = catalog.workload(model, **given)
-    splits = [*mapping.partitions]
-    for layout in mapping.layouts:
-        splits += layout.partitions or ()
-    parts = {part for _, split in splits for part in split}
     model_ranks = dict(catalog.workload(model).sizes) if model else {}
-    known = {*cascade.ranks, *parts, *BATCH_RANKS, KEY_HEADS, *model_ranks, *more}
+    known = {*known_ranks(cascade, mapping), *model_ranks, *more}
     for rank in given:
         if rank not in known:
             hint = legal_words(rank, sorted(known), f"ranks of {cascade.name}")

@@ -1,0 +1,138 @@
+"""Commands for many design points: sweep, plot, report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from archsim.command_line import Json, app, bad, print_json
+from archsim.rich_tables import new_console, new_table
+
+if TYPE_CHECKING:
+    from archsim.sweeps.running import Progress, SweepResult
+
+# Seconds between two lines of progress where nobody watches a bar.
+LINE_SECONDS = 10.0
+# Rows of the front that are printed; all of them are in the files.
+SHOWN = 20
+
+
+@app.command()
+def sweep(
+    file: Annotated[str, typer.Argument(help="A shipped sweep (archsim list) or a YAML file.")],
+    out: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes. Default: all cores, if that is worth it.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="A Dask scheduler whose workers run it: tcp://host:8786.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the results that lie in the folder.")
+    ] = False,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Write results.parquet as well.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a space of design points, and keep every result."""
+    from archsim.sweeps.definition import load_sweep
+    from archsim.sweeps.running import sweep as evaluate
+    from archsim.sweeps.storage import write_parquet
+
+    if cluster is not None and jobs is not None:
+        raise bad("--jobs", "a cluster has workers of its own", "leave --jobs out")
+    found = load_sweep(file)
+    try:
+        with _progress() as progress:
+            result = evaluate(
+                found, out, jobs=jobs, cluster=cluster, resume=resume, progress=progress
+            )
+    except KeyboardInterrupt:
+        print(f"interrupted: what was found is in {out}; --resume goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if parquet:
+        write_parquet(list(result.rows), out / "results.parquet")
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        _print(result)
+    if result.failed == len(result.rows):
+        raise typer.Exit(1)
+
+
+def _print(result: SweepResult) -> None:
+    """The front as a table, and why points failed."""
+    front = result.front()
+    objectives = [path for path, _ in result.sweep.objectives]
+    # Columns that are alike in all rows say nothing.
+    varied = [path for path in result.sweep.varied if len({str(row[path]) for row in front}) > 1]
+    title = f"{result.sweep.name}: no other point beats these in {', '.join(objectives)}"
+    table = new_table(title, *varied, *objectives, words=len(varied))
+    for row in front[:SHOWN]:
+        cells = [str(row[path]) for path in varied]
+        table.add_row(*cells, *(f"{row[path]:.4g}" for path in objectives))
+    console = new_console()
+    console.print(table)
+    if len(front) > SHOWN:
+        print(f"... and {len(front) - SHOWN} more")
+    done = len(result.rows) - result.failed
+    print(f"{done:,} points evaluated, {result.failed:,} failed: {result.path}")
+    for message, count in result.failures():
+        print(f"  {count:,} x {message}")
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar with the time left on standard error, or a line now and then if nobody watches."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("")
+
+        def show(done: int, failed: int, points: int) -> None:
+            text = f"{failed} failed" if failed else ""
+            bar.update(task, completed=done, total=points, description=text)
+
+        yield show
+
+
+def _lines() -> Progress:
+    start = monotonic()
+    last, first = start, -1
+
+    def show(done: int, failed: int, points: int) -> None:
+        nonlocal last, first
+        # What lay in the folder already took no time.
+        first = done if first < 0 else first
+        now = monotonic()
+        if now - last > LINE_SECONDS and done > first:
+            last = now
+            left = (now - start) / (done - first) * (points - done)
+            text = f"{done:,} of {points:,} points, {failed:,} failed, {left:,.0f} s left"
+            print(text, file=sys.stderr)
+
+    return show

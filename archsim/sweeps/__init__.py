@@ -1,0 +1,1 @@
+"""Design-space sweeps: many points from one YAML file, kept, resumed, compared."""

@@ -1,0 +1,152 @@
+"""What a worker does: a chunk of points in, a line of JSON for each of them out."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from archsim.arch import Architecture
+from archsim.batches import Point, evaluate_each, leaves
+from archsim.reporting import Report
+from archsim.sweeps.axes import Value, cell
+from archsim.sweeps.inputs import Bases, Inputs
+from einsum_cascade.errors import SourceError
+
+# Inputs that a worker keeps before it forgets them all: architectures of other points, mostly.
+KEPT = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A point that is to be evaluated: its key and its values by path."""
+
+    key: str
+    values: dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Points for one worker, and, pickled once for all chunks, what they start from."""
+
+    bases: bytes
+    tasks: tuple[Task, ...]
+
+
+@lru_cache(maxsize=1)
+def _inputs(bases: bytes) -> Inputs:
+    found: Bases = pickle.loads(bases)
+    return Inputs(found)
+
+
+def evaluate_chunk(chunk: Chunk) -> list[tuple[str, str]]:
+    """Evaluate points: key and line of each, in no particular order. A failure is a line, too."""
+    inputs = _inputs(chunk.bases)
+    if len(inputs.made) > KEPT:
+        inputs.made.clear()
+    found = []
+    points: list[tuple[Task, Point]] = []
+    for task in chunk.tasks:
+        try:
+            special = "neighborhood.shape" in task.values
+            if special:
+                row = _row(task, _neighborhood(inputs, task.values))
+            else:
+                points.append((task, inputs.point(task.values)))
+                continue
+        except Exception as error:
+            row = _failed(task, error)
+        found.append((task.key, line(row)))
+    for task, result in _each(points, inputs.bases):
+        if isinstance(result, Report):
+            try:
+                row = _row(task, result) | _errors(inputs, task.values)
+            except Exception as error:
+                row = _failed(task, error)
+        else:
+            row = _failed(task, result)
+        found.append((task.key, line(row)))
+    return found
+
+
+def _each(
+    points: list[tuple[Task, Point]], bases: Bases
+) -> Iterator[tuple[Task, Report | Exception]]:
+    """Evaluate points; one that fails in a way nobody thought of does not take others along."""
+    left = dict(enumerate(points))
+    try:
+        whole = [point for _, point in points]
+        for number, result in evaluate_each(whole, bases.level, accounting=bases.accounting):
+            yield left.pop(number)[0], result
+    except Exception:
+        for task, point in left.values():
+            try:
+                ((_, result),) = evaluate_each([point], bases.level, accounting=bases.accounting)
+            except Exception as error:
+                result = error  # type: ignore[assignment]
+            yield task, result
+
+
+def _row(task: Task, report: Report) -> dict[str, Any]:
+    """A report as a row: cells of the axes, then every value by its path."""
+    row: dict[str, Any] = {"key": task.key}
+    row |= {path: cell(value) for path, value in task.values.items()}
+    found = report.as_dict()
+    del found["versions"]
+    named = dict(leaves(found))
+    row |= {path: value for path, value in named.items() if path not in row}
+    row |= _hardware(report.placed.architecture)
+    row["error"] = ""
+    return row
+
+
+def _hardware(architecture: Architecture) -> dict[str, float]:
+    """What pictures need to know of an architecture."""
+    found: dict[str, float] = {
+        f"hardware.pes.{array.name}": array.pes for array in architecture.arrays
+    }
+    found["hardware.clock_hz"] = architecture.clock_hz
+    rate = architecture.outer.bandwidth_bytes_per_s
+    if rate is not None:
+        found["hardware.bandwidth_bytes_per_s"] = rate
+    return found
+
+
+def _failed(task: Task, error: Exception) -> dict[str, Any]:
+    what = str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
+    row: dict[str, Any] = {"key": task.key}
+    row |= {path: cell(value) for path, value in task.values.items()}
+    return row | {"error": what or type(error).__name__}
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """A row as a line of JSON that every reader of JSON lines takes."""
+    return json.dumps({name: _plain(value) for name, value in row.items()}, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """Whole numbers beyond 64 bit are no numbers to most readers; nor are NaN and infinity."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
+        return float(value)
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def _neighborhood(inputs: Inputs, values: Mapping[str, Value]) -> Report:
+    """Simulate a layer of neighbourhood attention."""
+    from archsim.sweeps.special import neighborhood_report
+
+    return neighborhood_report(inputs.point(values), values)
+
+
+def _errors(inputs: Inputs, values: Mapping[str, Value]) -> dict[str, Any]:
+    """Errors of hardware numbers, if the sweep asks for them."""
+    if "numbers.format" not in values:
+        return {}
+    from archsim.sweeps.special import errors_of
+
+    return errors_of(inputs.point(values), values)

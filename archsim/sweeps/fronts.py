@@ -1,0 +1,97 @@
+"""Which points are worth a look: constraints, and the Pareto front of several objectives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.quantities import UNITS, parse_exact, split_quantity
+
+_FORM = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(<=|>=|<|>)\s*(.+?)\s*\Z")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A number of a report and its limit."""
+
+    path: str
+    # "<=" or ">=", or strict.
+    relation: str
+    limit: float
+    text: str
+
+    def excess(self, row: Mapping[str, Any]) -> float:
+        """How far a row is beyond the limit, 0 or less if it is within; inf without the number."""
+        value = row.get(self.path)
+        if not isinstance(value, int | float) or value != value:
+            return float("inf")
+        over = value - self.limit if self.relation[0] == "<" else self.limit - value
+        strict = len(self.relation) == 1 and over == 0
+        return float(np.nextafter(0, 1)) if strict else float(over)
+
+
+def read_constraint(text: str) -> Constraint:
+    """Read `area_um2.total <= 1.3e9` or `buffer_bytes.needed <= 16 MiB`; ValueError if it isn't."""
+    found = _FORM.match(text)
+    if found is None:
+        raise ValueError(f"'{text}' is no constraint")
+    path, relation, limit = found.groups()
+    parts = split_quantity(limit.lstrip("-"))
+    if parts is None:
+        raise ValueError(f"'{limit}' is no limit: a number, or one with a unit")
+    amount = parts[0]
+    if parts[1]:
+        dimension = next((name for name, units in UNITS.items() if parts[1] in units), None)
+        if dimension is None:
+            raise ValueError(f"'{parts[1]}' is no unit")
+        amount = parse_exact(limit.lstrip("-"), dimension)
+        amount /= 10**9 if dimension == "nanoseconds" and path.endswith("_s") else 1
+    return Constraint(path, relation, float(-amount if limit.startswith("-") else amount), text)
+
+
+def feasible(row: Mapping[str, Any], constraints: Iterable[Constraint]) -> bool:
+    """True if a row ran and keeps every constraint."""
+    return not row.get("error") and all(one.excess(row) <= 0 for one in constraints)
+
+
+def pareto(
+    rows: Sequence[Mapping[str, Any]],
+    objectives: Sequence[tuple[str, str]],
+    constraints: Iterable[Constraint] = (),
+) -> list[int]:
+    """Numbers of the rows that no other row beats, in order of the first objective.
+
+    A row beats another if it is no worse in any objective and better in one; of rows that are
+    equal in all, the first stays. Rows that failed, lack an objective or break a constraint are
+    left out.
+    """
+    limits = tuple(constraints)
+    paths = [path for path, _ in objectives]
+    kept = [
+        number
+        for number, row in enumerate(rows)
+        if feasible(row, limits) and all(_is_number(row.get(path)) for path in paths)
+    ]
+    signs = np.array([1.0 if goal == "min" else -1.0 for _, goal in objectives])
+    values = np.array([[rows[number][path] for path in paths] for number in kept], float)
+    return [kept[i] for i in non_dominated(values.reshape(len(kept), len(paths)) * signs)]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and value == value
+
+
+def non_dominated(costs: NDArray[np.float64]) -> list[int]:
+    """Numbers of the rows of costs (points x objectives) that no row beats, by the first cost."""
+    order = np.lexsort(costs.T[::-1])
+    front: list[int] = []
+    for number in order:
+        # Sorted by all costs: whatever beats a row, or equals it, comes before it.
+        if not front or not (costs[front] <= costs[number]).all(axis=1).any():
+            front.append(int(number))
+    return front

@@ -1,0 +1,323 @@
+"""From the values of a point to what is evaluated: cascade, sizes, architecture and mapping.
+
+Every input is the content of a YAML document with values put into it. A point's key is a digest of
+that content and of the source of both packages, so that a result is never taken for that of other
+inputs; points that differ only in the speed of the outer memory and the clock are of one family.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from archsim.arch import architecture_from, architecture_model, architectures_folder
+from archsim.batches import Point
+from archsim.errors import ArchError
+from archsim.mapping import mapping_from, mappings_folder
+from archsim.mapping_schema import mapping_model
+from archsim.sweeps.axes import Value, cell
+from archsim.sweeps.definition import KINDS, Sweep
+from archsim.sweeps.overrides import overridden
+from einsum_cascade.cascade import Cascade, Workload
+from einsum_cascade.catalog import (
+    cascade_from,
+    cascade_model,
+    find,
+    folder,
+    workload,
+    workload_from_document,
+    workload_model,
+)
+from einsum_cascade.documents import Document, read_document
+from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
+
+# What may stand in front of the first dot of a path. A label says nothing but what to call a point.
+PREFIXES = (*KINDS, "sizes", "neighborhood", "numbers", "label")
+# Cascade and mapping of a neighbourhood, if the sweep names none.
+NEIGHBORHOOD = {"cascade": "softmax-1pass", "mapping": "gna"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of input: its file's model, its shipped folder, and what is made of a document."""
+
+    model: Callable[[], Any]
+    folder: Callable[[], Path]
+    make: Callable[[Document], Any]
+    error: type[CascadeError] | type[ArchError]
+
+
+KIND: dict[str, Kind] = {
+    "cascade": Kind(
+        cascade_model,
+        lambda: folder("einsum_cascade.workloads", "cascades", CascadeError),
+        cascade_from,
+        CascadeError,
+    ),
+    "model": Kind(
+        workload_model,
+        lambda: folder("einsum_cascade.workloads", "models", CascadeError),
+        lambda document: workload_from_document(document, {}),
+        CascadeError,
+    ),
+    "arch": Kind(architecture_model, architectures_folder, architecture_from, ArchError),
+    "mapping": Kind(mapping_model, mappings_folder, mapping_from, ArchError),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bases:
+    """The documents that a sweep's points start from, and what all points have in common."""
+
+    documents: dict[tuple[str, str], Document]
+    level: str
+    accounting: str
+
+
+def bases(sweep: Sweep) -> Bases:
+    """Read the documents of a sweep; ArchError, placed in the sweep, for those that are missing."""
+    documents: dict[tuple[str, str], Document] = {}
+    problems: list[Problem] = []
+    for kind, name, place in _named(sweep):
+        try:
+            documents[kind, str(name)] = _read(sweep, kind, str(name))
+        except (ArchError, CascadeError) as error:
+            first = error.problems[0]
+            hint = first.hint if first.source.line == 0 else str(first)
+            problems.append(sweep.document.problem(place, first.message, hint))
+    if problems:
+        raise ArchError(problems)
+    return Bases(documents, sweep.level, sweep.accounting)
+
+
+def _read(sweep: Sweep, kind: str, name: str) -> Document:
+    """Read a file by shipped name, or by path as seen from the sweep's folder or from here."""
+    what, error = KIND[kind], KIND[kind].error
+    beside = Path(sweep.document.file).parent / name
+    if beside.suffix in (".yaml", ".yml") and beside.is_file():
+        return read_document(beside, error)
+    noun = "architecture" if kind == "arch" else kind
+    return read_document(find(name, what.folder(), noun, error), error)
+
+
+def _named(sweep: Sweep) -> Iterable[tuple[str, Value, tuple[str | int, ...]]]:
+    """Kind, name and place of every cascade, model, architecture and mapping that is named."""
+    fixed = dict(sweep.fixed)
+    if "neighborhood.shape" in fixed:
+        for kind, name in NEIGHBORHOOD.items():
+            if kind not in fixed and kind not in sweep.varied:
+                yield kind, name, ()
+    for kind in KINDS:
+        if kind in fixed:
+            yield kind, fixed[kind], (kind,)
+    for axis in sweep.axes:
+        for position, path in enumerate(axis.paths):
+            for index, value in enumerate(axis.values):
+                if path in KINDS:
+                    inner = (position,) if len(axis.paths) > 1 else ()
+                    at: tuple[str | int, ...] = (*axis.key, index, *inner)
+                    yield path, value[position], at
+
+
+@dataclass
+class Inputs:
+    """Makes points of values; what points share is made once."""
+
+    bases: Bases
+    made: dict[str, Any] = field(default_factory=dict)
+
+    def named(self, values: Mapping[str, Value], kind: str) -> tuple[Document, str] | None:
+        """The document of a kind with the values of a point put in, and its digest."""
+        name = values.get(kind)
+        if name is None and "neighborhood.shape" in values:
+            name = NEIGHBORHOOD.get(kind)
+        if name is None:
+            return None
+        start = kind + "."
+        changes = {p.removeprefix(start): v for p, v in values.items() if p.startswith(start)}
+        base = self.bases.documents[kind, str(name)]
+        if not changes:
+            return base, self._digest_of(base)
+        document = overridden(base, changes, tuple(KIND[kind].model().model_fields))
+        return document, digest(document.data)
+
+    def _digest_of(self, base: Document) -> str:
+        known = f"digest of {id(base)}"
+        if known not in self.made:
+            self.made[known] = digest(base.data)
+        found: str = self.made[known]
+        return found
+
+    def key(self, values: Mapping[str, Value]) -> str:
+        """What tells a point apart: the content of its inputs and of its cells, and the version."""
+        found = [self.named(values, kind) for kind in KINDS]
+        cells = {path: cell(value) for path, value in values.items()}
+        parts = [named and named[1] for named in found]
+        return digest([parts, cells, self.bases.level, self.bases.accounting, version()])
+
+    def family(self, values: Mapping[str, Value]) -> str:
+        """The same for points of which one costs little once another is known."""
+        found = {kind: self.named(values, kind) for kind in KINDS}
+        hardware = found.pop("arch")
+        assert hardware is not None
+        rest = {
+            path: value
+            for path, value in values.items()
+            if path.startswith(("sizes.", "neighborhood.", "numbers."))
+        }
+        parts = [named and named[1] for named in found.values()]
+        return digest([parts, rest, _without_speed(hardware[0].data)])
+
+    def point(self, values: Mapping[str, Value]) -> Point:
+        """The inputs of a point; CascadeError or ArchError where a value is not legal."""
+        made = {kind: self._made(values, kind) for kind in ("cascade", "arch", "mapping")}
+        return Point(made["cascade"], self.workload(values), made["arch"], made["mapping"])
+
+    def workload(self, values: Mapping[str, Value]) -> Workload:
+        """The sizes of a point."""
+        named = self.named(values, "model")
+        sizes = sizes_of(values)
+        if named is None:
+            return workload(None, **sizes)
+        return workload_from_document(named[0], sizes)
+
+    def _made(self, values: Mapping[str, Value], kind: str) -> Any:
+        named = self.named(values, kind)
+        if named is None:
+            what = f"{kind} is missing"
+            raise ArchError(Problem(Source("sweep"), what, hint=f"name a {kind}"))
+        document, content = named
+        if content not in self.made:
+            self.made[content] = KIND[kind].make(document)
+        return self.made[content]
+
+
+def sizes_of(values: Mapping[str, Value]) -> dict[str, int]:
+    """Sizes of ranks among the values of a point; CascadeError for what is none."""
+    found = {}
+    for path, value in values.items():
+        if path.startswith("sizes."):
+            rank = path.removeprefix("sizes.")
+            if not isinstance(value, int) or value < 1 or not rank[:1].isupper():
+                hint = "sizes.M: [1024, 4096], positive whole numbers for a rank in capitals"
+                what = f"{rank}: {value} is no size"
+                raise CascadeError(Problem(Source("sizes"), what, hint=hint))
+            found[rank] = value
+    return found
+
+
+def _without_speed(data: dict[str, Any]) -> dict[str, Any]:
+    """An architecture's content but for what `batches.without_speed` leaves out."""
+    memories = {
+        name: entry if entry.get("parent") else {**entry, "bandwidth": None, "latency": None}
+        for name, entry in (data.get("memories") or {}).items()
+        if isinstance(entry, dict)
+    }
+    return {**data, "clock": None, "memories": memories}
+
+
+def digest(content: Any) -> str:
+    """A short name for content."""
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@cache
+def version() -> str:
+    """The version of both packages, down to their source."""
+    import einsum_cascade
+
+    found = hashlib.sha256(einsum_cascade.__version__.encode())
+    for package in ("einsum_cascade", "archsim"):
+        root = Path(str(resources.files(package)))
+        for path in sorted(root.rglob("*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def check(sweep: Sweep, found: Bases) -> None:
+    """Try every value of every axis once, alone; ArchError with the places of those not legal."""
+    inputs = Inputs(found)
+    problems: list[Problem] = []
+    for axis in sweep.axes:
+        for path in axis.paths:
+            head = path.partition(".")[0]
+            if head not in PREFIXES or (path == head and head not in (*KINDS, "label")):
+                hint = legal_words(head, PREFIXES, "a path starts with")
+                problems.append(
+                    sweep.document.problem(axis.key, f"unknown path '{path}'", hint, at_key=True)
+                )
+    if problems:
+        raise ArchError(problems)
+    # Names that all points have, or that the first point has; no other values.
+    named = {path: value for path, value in sweep.fixed if not path.startswith("sizes.")}
+    first = sweep.at((0,) * len(sweep.axes))
+    named |= {kind: first[kind] for kind in KINDS if kind in first}
+    problems += _bad_sizes(sweep)
+    for axis in sweep.axes:
+        for index, values in enumerate(axis.values):
+            own = dict(zip(axis.paths, values, strict=True))
+            try:
+                _try(inputs, named | own, axis.paths)
+            except (ArchError, CascadeError) as error:
+                problem = error.problems[0]
+                place: tuple[str | int, ...] = (*axis.key, index)
+                problems.append(sweep.document.problem(place, problem.message, problem.hint))
+    _check_ranks(sweep, inputs, first, problems)
+    if problems:
+        raise ArchError(problems)
+
+
+def _try(inputs: Inputs, values: Mapping[str, Value], paths: Iterable[str]) -> None:
+    """Make what the given paths are part of."""
+    for head in dict.fromkeys(path.partition(".")[0] for path in paths):
+        if head in ("sizes", "model"):
+            inputs.workload(values)
+        elif head in KINDS:
+            inputs._made(values, head)
+
+
+def _bad_sizes(sweep: Sweep) -> Iterable[Problem]:
+    """Sizes that all points have and that are none."""
+    for path, value in sweep.fixed:
+        if path.startswith("sizes."):
+            try:
+                sizes_of({path: value})
+            except CascadeError as error:
+                problem = error.problems[0]
+                rank = path.removeprefix("sizes.")
+                yield sweep.document.problem(("sizes", rank), problem.message, problem.hint)
+
+
+def _check_ranks(
+    sweep: Sweep, inputs: Inputs, values: Mapping[str, Value], problems: list[Problem]
+) -> None:
+    """A size of a rank that nothing has is a slip of the pen."""
+    from archsim.placement import known_ranks
+
+    if problems:
+        return
+    names = {kind: [v for k, v, _ in _named(sweep) if k == kind] for kind in ("cascade", "mapping")}
+    known: set[str] = set()
+    for name in names["cascade"]:
+        made = inputs._made({**values, "cascade": name}, "cascade")
+        assert isinstance(made, Cascade)
+        for other in names["mapping"]:
+            known |= known_ranks(made, inputs._made({**values, "mapping": other}, "mapping"))
+    for key, name, _ in _named(sweep):
+        if key == "model":
+            sizes = dict(inputs.workload({**values, "model": name}).sizes)
+            known |= sizes.keys() - sizes_of(values).keys()
+    for path in (*dict(sweep.fixed), *sweep.varied):
+        if path.startswith("sizes.") and path.removeprefix("sizes.") not in known:
+            rank = path.removeprefix("sizes.")
+            place = next((a.key for a in sweep.axes if path in a.paths), ("sizes", rank))
+            hint = legal_words(rank, sorted(known), "known ranks")
+            what = f"no cascade of the sweep has a rank {rank}"
+            problems.append(sweep.document.problem(place, what, hint, at_key=True))

@@ -1,0 +1,176 @@
+"""`sweep`: evaluate the points of a sweep, keep every result, say which are the best."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsim.reporting import ESTIMATES
+from archsim.sweeps import fronts, storage
+from archsim.sweeps.axes import Value
+from archsim.sweeps.definition import Sweep, load_sweep
+from archsim.sweeps.dispatch import ALONE, dispatch
+from archsim.sweeps.evaluation import Task
+from archsim.sweeps.inputs import Bases, Inputs, bases, check
+from archsim.sweeps.sampling import sample
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+# Told after every chunk: points done (failed ones included), failed ones, and all.
+Progress = Callable[[int, int, int], object]
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """Every point of a sweep: a row of cells, numbers of its report, and its error or ""."""
+
+    sweep: Sweep
+    rows: tuple[Row, ...]
+    # The file of results; None if they were not kept.
+    path: Path | None
+
+    @property
+    def failed(self) -> int:
+        """How many points could not be run."""
+        return sum(1 for row in self.rows if row["error"])
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """All rows as a pandas table, a column for each cell and number."""
+        return storage.table(list(self.rows))
+
+    def pareto(self, *objectives: str) -> pd.DataFrame:
+        """The rows that no other beats, in the sweep's objectives or the given ones (minimized).
+
+        Rows that failed or break a constraint of the sweep are left out.
+        """
+        goals = dict(self.sweep.objectives)
+        asked = tuple((path, goals.get(path, "min")) for path in objectives)
+        numbers = fronts.pareto(self.rows, asked or self.sweep.objectives, self.sweep.constraints)
+        return storage.table([self.rows[number] for number in numbers])
+
+    def front(self) -> list[Row]:
+        """The sweep's Pareto front: values of its axes and objectives, row by row."""
+        wanted = (*self.sweep.varied, *(path for path, _ in self.sweep.objectives))
+        numbers = fronts.pareto(self.rows, self.sweep.objectives, self.sweep.constraints)
+        return [{name: self.rows[number][name] for name in wanted} for number in numbers]
+
+    def failures(self) -> list[tuple[str, int]]:
+        """First lines of what went wrong, most frequent first."""
+        texts = (row["error"] for row in self.rows if row["error"])
+        return Counter(text.partition("\n")[0] for text in texts).most_common()
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `archsim sweep --json` prints."""
+        return {
+            "name": self.sweep.name,
+            "points": len(self.rows),
+            "done": len(self.rows) - self.failed,
+            "failed": self.failed,
+            "results": None if self.path is None else str(self.path),
+            "pareto": self.front(),
+        }
+
+
+def sweep(
+    sweep: Sweep | str,
+    out: Path | str | None = None,
+    *,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    resume: bool = False,
+    progress: Progress = lambda done, failed, points: None,
+) -> SweepResult:
+    """Evaluate a sweep.
+
+    Args:
+        sweep: a sweep, its shipped name or a path.
+        out: folder for the results; without one they are kept in memory only.
+        jobs: processes; None: as many as the machine has cores, if that is worth it.
+        cluster: the address of a Dask scheduler whose workers evaluate, instead.
+        resume: go on with what lies in the folder.
+        progress: told what is done.
+
+    Raises:
+        ArchError, CascadeError: the sweep is not legal, or its folder holds other results.
+    """
+    found = load_sweep(sweep)
+    start = bases(found)
+    check(found, start)
+    store = storage.Store(None if out is None else Path(out))
+    store.open(found, resume)
+    try:
+        run = _Run(found, start, store, jobs, cluster, progress)
+        keys = run.sample() if found.sampler else run.evaluate(list(found.grid()))
+    finally:
+        store.close()
+    rows = store.finish(keys)
+    path = store.folder / storage.RESULTS if store.folder else None
+    return SweepResult(found, tuple(rows), path)
+
+
+class _Run:
+    """A sweep on its way."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        start: Bases,
+        store: storage.Store,
+        jobs: int | None,
+        cluster: str | None,
+        progress: Progress,
+    ) -> None:
+        self.sweep, self.store, self.cluster, self.progress = sweep, store, cluster, progress
+        self.inputs, self.bases = Inputs(start), pickle.dumps(start)
+        few = sweep.points <= ALONE and sweep.level in ESTIMATES
+        self.jobs = 1 if jobs is None and few else jobs
+        self.done, self.failed = 0, 0
+
+    def evaluate(self, points: Sequence[tuple[int, ...]]) -> list[str]:
+        """Evaluate points, as indices into each axis, and return their keys in order."""
+        tasks = [self._task(self.sweep.at(chosen)) for chosen in points]
+        new = {task.key: task for task in tasks if task.key not in self.store.lines}
+        known = {task.key for task in tasks} - new.keys()
+        self._count(self.store.lines[key] for key in known)
+        if new:
+            families = self._families(new.values())
+            for lines in dispatch(self.bases, families, self.jobs, self.cluster):
+                self.store.add(lines)
+                self._count(text for _, text in lines)
+        return [task.key for task in tasks]
+
+    def sample(self) -> list[str]:
+        """Evaluate the points that the optimizer chooses; keys of those that differ, in order."""
+        asked: dict[str, None] = {}
+
+        def rows(points: Sequence[tuple[int, ...]]) -> list[Row]:
+            keys = self.evaluate(points)
+            asked.update(dict.fromkeys(keys))
+            return [json.loads(self.store.lines[key]) for key in keys]
+
+        sample(self.sweep, rows)
+        return list(asked)
+
+    def _task(self, values: dict[str, Value]) -> Task:
+        return Task(self.inputs.key(values), values)
+
+    def _families(self, tasks: Iterable[Task]) -> Iterable[list[Task]]:
+        """Points that share work, side by side."""
+        families: dict[str, list[Task]] = {}
+        for task in tasks:
+            families.setdefault(self.inputs.family(task.values), []).append(task)
+        return families.values()
+
+    def _count(self, lines: Iterable[str]) -> None:
+        for text in lines:
+            self.done += 1
+            self.failed += not text.endswith('"error": ""}')
+        self.progress(self.done, self.failed, self.sweep.points)

@@ -1,0 +1,96 @@
+"""What a sweep file may hold: its pydantic models, from which the JSON Schema comes, too."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Goal = Literal["min", "max"]
+OBJECTIVES: dict[str, Goal] = {
+    "latency_s": "min",
+    "energy_pj.total": "min",
+    "area_um2.total": "min",
+}
+
+
+@cache
+def sweep_model() -> type[BaseModel]:
+    """Return the pydantic model of a sweep file."""
+    from pydantic import BaseModel, ConfigDict, Field
+
+    Names = str | list[str]
+    Extents = str | int
+
+    class Powers(BaseModel):
+        """Powers of two times the first value, up to the last: {log2: [64, 1024]}."""
+
+        model_config = ConfigDict(extra="forbid")
+        log2: list[int | str] = Field(min_length=2, max_length=2)
+
+    class Steps(BaseModel):
+        """From the first value to the last in equal steps: {range: [0, 100, 10]}."""
+
+        model_config = ConfigDict(extra="forbid")
+        range: list[int] = Field(min_length=3, max_length=3)
+
+    class SamplerFile(BaseModel):
+        """Points that an optimizer chooses, instead of all."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+        method: Literal["nsga2", "tpe"]
+        points: int = Field(ge=1, description="how many points to try")
+        batch: int = Field(default=32, ge=1, description="points chosen at a time")
+        seed: int = Field(default=0, ge=0)
+
+    class NeighborhoodFile(BaseModel):
+        """A layer of neighbourhood attention: tokens, windows and tiles, such as 64x64."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+        shape: Extents
+        window: Extents
+        stride: Extents | None = None
+        dilation: Extents | None = None
+        causal: Extents | None = None
+        q_tile: Extents | None = Field(default=None, description="default: computes least")
+        kv_tile: Extents | None = Field(default=None, description="default: computes least")
+        kv_tiling: Literal["static", "dynamic"] = "static"
+        hold: int = Field(default=2, ge=2, description="key tiles in the buffer")
+
+    class NumbersFile(BaseModel):
+        """Errors of hardware numbers against float64, on random inputs."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+        format: Literal["bf16", "fp32"]
+        exp: str | None = Field(default=None, description="unit for 2^x: poly3 ... poly7, ...")
+        queries: int = Field(default=8, ge=1, description="queries that are computed")
+        seed: int = Field(default=0, ge=0)
+
+    class SweepFile(BaseModel):
+        """A space of design points, and what to look for in it."""
+
+        model_config = ConfigDict(extra="forbid")
+        name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+        description: str = ""
+        source: str = ""
+        cascade: Names | None = Field(default=None, description="shipped names or paths")
+        model: Names | None = Field(default=None, description="shipped names or paths")
+        arch: Names | None = Field(default=None, description="shipped names or paths")
+        mapping: Names | None = Field(default=None, description="shipped names or paths")
+        sizes: dict[str, int] = Field(default_factory=dict)
+        level: Literal["bound", "published", "tile"] = "tile"
+        accounting: Literal["consistent", "paper"] = "consistent"
+        neighborhood: NeighborhoodFile | None = None
+        numbers: NumbersFile | None = None
+        over: dict[str, list[Any] | Powers | Steps] = Field(
+            default_factory=dict, description="values by path; paths with a comma go together"
+        )
+        sampler: SamplerFile | None = None
+        objectives: dict[str, Goal] = Field(default_factory=lambda: OBJECTIVES)
+        constraints: list[str] = Field(
+            default_factory=list, description="a number of the report, <= or >=, a limit"
+        )
+
+    return SweepFile
