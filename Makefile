@@ -5,9 +5,9 @@
 
 PYTHON ?= python3
 # Extras that the tests need; `make lint EXTRAS=dev` does without PyTorch.
-EXTRAS ?= dev,torch,rtl
-# Debian packages that the tests need: the Verilog simulator.
-SYSTEM_PACKAGES ?= iverilog
+EXTRAS ?= dev,torch,rtl,cluster,optimize,report
+# Debian packages that the tests need: the Verilog simulator; a browser to open reports in.
+SYSTEM_PACKAGES ?= iverilog chromium chromium-driver
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -67,6 +67,50 @@ def sweep(
         raise typer.Exit(1)
 
 
+@app.command()
+def plot(
+    results: Annotated[
+        Path, typer.Argument(help="A sweep's folder, its results.jsonl, or a run's JSON.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--output", help="Folder for the figures.")],
+) -> None:
+    """Draw results: fronts, stacks of energy and time, roofline, lengths, sensitivity."""
+    from archsim.sweeps.chart_choice import charts
+    from archsim.sweeps.drawings import draw
+    from archsim.sweeps.reading import read_results
+
+    found, _ = read_results(results)
+    _refuse_nothing(results, len(found.good))
+    for path in draw(charts(found), out):
+        print(f"wrote {path}")
+
+
+@app.command()
+def report(
+    results: Annotated[
+        Path, typer.Argument(help="A sweep's folder, its results.jsonl, or a run's JSON.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--output", help="The HTML file to write.")],
+) -> None:
+    """Write results as one page with interactive figures and the data, to be opened from disk."""
+    from archsim.sweeps.page import write_page
+    from archsim.sweeps.reading import read_results
+
+    if out.suffix not in (".html", ".htm"):
+        raise bad("--output", f"{out} is no page", f"write -o {out.with_suffix('.html')}")
+    if not out.parent.is_dir():
+        raise bad("--output", f"there is no folder {out.parent}")
+    found, text = read_results(results)
+    write_page(found, text, out)
+    print(f"wrote {out}")
+
+
+def _refuse_nothing(results: Path, good: int) -> None:
+    if good == 0:
+        what, hint = "no point of these results ran", "`archsim report` shows why"
+        raise bad(str(results), what, hint)
+
+
 def _print(result: SweepResult) -> None:
     """The front as a table, and why points failed."""
     front = result.front()

@@ -82,6 +82,35 @@ def pareto(
     return [kept[i] for i in non_dominated(values.reshape(len(kept), len(paths)) * signs)]
 
 
+# What a point computes, rather than how: points of different problems don't compete.
+PROBLEM = ("model", "sizes.", "model.", "neighborhood.shape", "neighborhood.window")
+
+
+def problem_paths(varied: Iterable[str]) -> list[str]:
+    """Those of the varied paths that say what is computed."""
+    whole = tuple(path for path in PROBLEM if path.endswith("."))
+    return [path for path in varied if path in PROBLEM or path.startswith(whole)]
+
+
+def fronts(
+    rows: Sequence[Mapping[str, Any]],
+    objectives: Sequence[tuple[str, str]],
+    constraints: Iterable[Constraint],
+    varied: Iterable[str],
+) -> list[int]:
+    """The fronts of all problems among the rows, one after the other."""
+    paths = problem_paths(varied)
+    problems: dict[tuple[Any, ...], list[int]] = {}
+    for number, row in enumerate(rows):
+        problems.setdefault(tuple(row.get(path) for path in paths), []).append(number)
+    limits = tuple(constraints)
+    return [
+        own[number]
+        for own in problems.values()
+        for number in pareto([rows[n] for n in own], objectives, limits)
+    ]
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and value == value
 

@@ -49,17 +49,22 @@ class SweepResult:
     def pareto(self, *objectives: str) -> pd.DataFrame:
         """The rows that no other beats, in the sweep's objectives or the given ones (minimized).
 
-        Rows that failed or break a constraint of the sweep are left out.
+        Points compete with those of the same problem: model, sizes, windows. Rows that failed or
+        break a constraint of the sweep are left out.
         """
         goals = dict(self.sweep.objectives)
         asked = tuple((path, goals.get(path, "min")) for path in objectives)
-        numbers = fronts.pareto(self.rows, asked or self.sweep.objectives, self.sweep.constraints)
+        sweep = self.sweep
+        numbers = fronts.fronts(
+            self.rows, asked or sweep.objectives, sweep.constraints, sweep.varied
+        )
         return storage.table([self.rows[number] for number in numbers])
 
     def front(self) -> list[Row]:
-        """The sweep's Pareto front: values of its axes and objectives, row by row."""
+        """The sweep's Pareto front: values of its axes and objectives, row by row; see `pareto`."""
         wanted = (*self.sweep.varied, *(path for path, _ in self.sweep.objectives))
-        numbers = fronts.pareto(self.rows, self.sweep.objectives, self.sweep.constraints)
+        sweep = self.sweep
+        numbers = fronts.fronts(self.rows, sweep.objectives, sweep.constraints, sweep.varied)
         return [{name: self.rows[number][name] for name in wanted} for number in numbers]
 
     def failures(self) -> list[tuple[str, int]]:

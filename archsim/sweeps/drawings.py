@@ -1,0 +1,109 @@
+"""Charts as files, drawn with matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archsim.figure_files import save_figures
+from archsim.sweeps.charts import Chart, Series, ticks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS = "osD^vP*X"
+HATCHES = ("", "///", "...", "\\\\\\", "xx", "++", "oo", "**")
+
+
+def draw(charts: Sequence[Chart], folder: Path) -> list[Path]:
+    """Draw charts into a folder, a .png and a .svg each; return the files."""
+    return save_figures({chart.name: _figure(chart) for chart in charts}, folder)
+
+
+def _figure(chart: Chart) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = len(chart.series[0].x) if chart.sideways and chart.series else 0
+    figure = Figure(
+        figsize=(8.6, max(3.2, 1.6 + 0.3 * rows) if rows else 4.6), layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    panel = figure.add_subplot()
+    bars = [one for one in chart.series if one.kind == "bars"]
+    if bars:
+        _bars(panel, bars, chart)
+    for one in chart.series:
+        if one.kind != "bars":
+            _marks(panel, one)
+    if chart.x_log:
+        panel.set_xscale("log")
+    if chart.y_log:
+        panel.set_yscale("log")
+    elif not bars and chart.from_zero:
+        panel.set_ylim(bottom=0)
+    for axis in ("x", "y"):
+        found = ticks(chart, axis)
+        if found:
+            places, texts = zip(*found, strict=True)
+            (panel.set_xticks if axis == "x" else panel.set_yticks)(places, texts)
+            panel.tick_params(axis, which="minor", bottom=False, left=False, labelsize=0)
+    x_label, y_label = chart.x_label, chart.y_label
+    panel.set_xlabel(y_label if chart.sideways else x_label)
+    panel.set_ylabel(x_label if chart.sideways else y_label)
+    panel.set_title(chart.title[:1].upper() + chart.title[1:], loc="left", fontsize=11)
+    if chart.note:
+        figure.text(
+            0.995, 0.005, chart.note, ha="right", va="bottom", fontsize=7.5, color="#555555"
+        )
+        figure.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))  # type: ignore[union-attr, call-arg]
+    panel.grid(linewidth=0.4, alpha=0.5)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    if len(chart.series) > 1:
+        figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    return figure
+
+
+def _marks(panel: Axes, one: Series) -> None:
+    x = [float(place) for place in one.x]
+    marker = MARKERS[one.symbol % len(MARKERS)]
+    if one.kind == "line":
+        plain = one.dashed or not one.hover
+        panel.plot(
+            x,
+            one.y,
+            "--" if one.dashed else "-",
+            color=one.colour,
+            marker=None if plain else marker,
+            markersize=4.5,
+            linewidth=1.3,
+            label=one.name,
+            zorder=1 if plain else 2,
+        )
+    else:
+        panel.scatter(x, one.y, s=24, color=one.colour, marker=marker, label=one.name, zorder=3)
+
+
+def _bars(panel: Axes, bars: Sequence[Series], chart: Chart) -> None:
+    """Stacked on their side, or side by side."""
+    count = len(bars[0].x)
+    places = list(range(count))
+    labels = [str(label) for label in bars[0].x]
+    if chart.sideways:
+        reached = [0.0] * count
+        for number, one in enumerate(bars):
+            for patch in panel.barh(places, one.y, left=reached, color=one.colour, label=one.name):
+                patch.set(hatch=HATCHES[number % len(HATCHES)], edgecolor="white", linewidth=0.3)
+            reached = [a + b for a, b in zip(reached, one.y, strict=True)]
+        panel.set_yticks(places, labels, fontsize=8)
+        panel.invert_yaxis()
+        return
+    width = 0.8 / len(bars)
+    for number, one in enumerate(bars):
+        at = [place + (number - (len(bars) - 1) / 2) * width for place in places]
+        panel.bar(at, one.y, width, color=one.colour, label=one.name, hatch=HATCHES[number])
+    panel.axhline(1, color="#555555", linewidth=0.8)
+    panel.set_xticks(places, labels)

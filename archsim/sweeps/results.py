@@ -1,0 +1,151 @@
+"""Rows of a sweep with what was varied and looked for: names, groups and places on axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from archsim.quantities import UNITS, parse_exact, split_quantity
+from archsim.sweeps.fronts import Constraint, fronts, problem_paths
+from archsim.sweeps.metrics import Metric, fitting, metric, shorts
+
+Row = Mapping[str, Any]
+# Colours of a chart.
+GROUPS = 8
+# Axes by which points are coloured before others, if they are varied.
+NAMES = ("label", "cascade", "arch", "mapping")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows, and what was varied and looked for."""
+
+    title: str
+    rows: tuple[Row, ...]
+    varied: tuple[str, ...]
+    objectives: tuple[tuple[str, str], ...]
+    constraints: tuple[Constraint, ...] = ()
+
+    @property
+    def good(self) -> list[Row]:
+        """Rows that ran."""
+        return [row for row in self.rows if not row["error"]]
+
+    @property
+    def front(self) -> list[Row]:
+        """Rows that no other of the same problem beats."""
+        numbers = fronts(self.rows, self.objectives, self.constraints, self.varied)
+        return [self.rows[number] for number in numbers]
+
+    def metric(self, path: str) -> Metric:
+        """What a path means, in the unit in which these rows read best."""
+        return fitting(path, (float(row[path]) for row in self.good if has(row, path)))
+
+    def column(self, path: str, rows: Sequence[Row]) -> list[float]:
+        """A number of some rows in that unit; 0 where a row has none."""
+        factor = self.metric(path).factor
+        return [float(row[path]) * factor if has(row, path) else 0.0 for row in rows]
+
+    def differs(self, path: str) -> bool:
+        """True if rows have more than one value there."""
+        return len({row[path] for row in self.rows}) > 1
+
+    def name(self, row: Row) -> str:
+        """What tells a point apart from the others."""
+        names = shorts(self.varied)
+        told = _leading(self, [path for path in names if self.differs(path)])
+        # A label stands for all that is no problem.
+        if any(path.partition(".")[0] == "label" for path in told):
+            kept = problem_paths(told)
+            told = [path for path in told if path in kept or path.partition(".")[0] == "label"]
+        return ", ".join(_cell(names[path], row[path]) for path in told) or str(row.get("cascade"))
+
+    def together(self, one: str, other: str) -> bool:
+        """True if a value of one path always comes with the same value of the other."""
+        pairs = {(row[one], row[other]) for row in self.rows}
+        return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+    def groups(self, rows: Sequence[Row], *, across: str | None = None) -> dict[str, list[Row]]:
+        """Rows by what colours tell apart: problems if there are several, else the first names.
+
+        `across` is the path that a chart has on its axis; it tells nothing apart.
+        """
+        apart = [
+            path
+            for path in self.varied
+            if self.differs(path) and (across is None or not self.together(across, path))
+        ]
+        problems = problem_paths(apart)
+        few = [path for path in apart if len({row[path] for row in self.rows}) <= GROUPS]
+        named = [path for path in few if path.partition(".")[0] in NAMES and path.count(".") < 2]
+        paths = problems or (named or few)[:1]
+        names = shorts(self.varied)
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            key = ", ".join(_cell(names[path], row[path]) for path in _leading(self, paths))
+            found.setdefault(key, []).append(row)
+        if len(found) > GROUPS:
+            kept = list(found)
+            step = (len(kept) - 1) / (GROUPS - 1)
+            found = {kept[round(i * step)]: found[kept[round(i * step)]] for i in range(GROUPS)}
+        return found
+
+
+def _leading(results: Results, paths: Sequence[str]) -> list[str]:
+    """Paths without those that follow from one before."""
+    kept: list[str] = []
+    for path in paths:
+        if not any(results.together(path, other) for other in kept):
+            kept.append(path)
+    return kept
+
+
+def _cell(name: str, value: object) -> str:
+    """A value by which a point is known: text says what it is, a number needs its name."""
+    return str(value) if isinstance(value, str) else f"{name} {value}"
+
+
+def has(row: Row, path: str) -> bool:
+    """True if a row has a number at a path."""
+    value = row.get(path)
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def place(value: object) -> float | None:
+    """Where a value lies on an axis: numbers, and quantities in their base unit."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    parts = split_quantity(value) if isinstance(value, str) else None
+    if parts is None:
+        return None
+    dimension = _dimension(parts[1])
+    return float(parse_exact(value, dimension) if dimension else parts[0])
+
+
+def _dimension(unit: str) -> str | None:
+    return next((name for name, units in UNITS.items() if unit in units), None)
+
+
+def unit_of(results: Results, path: str) -> tuple[str, float]:
+    """The unit of an axis, and what to divide its places by."""
+    value = results.rows[0][path]
+    parts = split_quantity(value) if isinstance(value, str) else None
+    dimension = _dimension(parts[1]) if parts else None
+    if parts is None or dimension is None:
+        return metric(path).unit if path.startswith("sizes.") else "count", 1.0
+    return parts[1], float(UNITS[dimension][parts[1]])
+
+
+def ordered_axes(results: Results) -> list[str]:
+    """Axes of three or more numbers or quantities; of those that go together, the first."""
+    found: list[str] = []
+    for path in results.varied:
+        places = {place(row[path]) for row in results.good}
+        if (
+            None not in places
+            and len(places) >= 3
+            and not any(results.together(path, one) for one in found)
+        ):
+            found.append(path)
+    return found
