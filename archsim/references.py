@@ -72,6 +72,7 @@ ORACLES: dict[str, Oracle] = {
     "softmax-3pass-deferred": _softmax,
     "softmax-2pass": _softmax,
     "softmax-1pass": _softmax,
+    "softmax-1pass-fma": _softmax,
     "softmax-split-k": Oracle(A + "softmax", SDPA, {"M1": 2, "M0": 5}, excluded=_seen),
     "softmax-naive": Oracle(A + "softmax", SDPA, excluded=_naive),
     "softmax-naive-deferred": Oracle(A + "softmax", SDPA, excluded=_naive),

@@ -113,15 +113,20 @@ def _refuse_nothing(results: Path, good: int) -> None:
 
 def _print(result: SweepResult) -> None:
     """The front as a table, and why points failed."""
-    front = result.front()
-    objectives = [path for path, _ in result.sweep.objectives]
-    # Columns that are alike in all rows say nothing.
-    varied = [path for path in result.sweep.varied if len({str(row[path]) for row in front}) > 1]
-    title = f"{result.sweep.name}: no other point beats these in {', '.join(objectives)}"
-    table = new_table(title, *varied, *objectives, words=len(varied))
+    from archsim.sweeps.metrics import shorts
+    from archsim.sweeps.reading import results_of
+
+    found = results_of(result.sweep, list(result.rows))
+    front, names = found.front, shorts(result.sweep.varied)
+    metrics = [found.metric(path) for path, _ in result.sweep.objectives]
+    goals = ", ".join(metric.label for metric in metrics)
+    told = found.telling
+    head = [*(names[path] for path in told), *map(str, metrics)]
+    table = new_table(f"{result.sweep.name}: no other point beats these in {goals}", *head)
     for row in front[:SHOWN]:
-        cells = [str(row[path]) for path in varied]
-        table.add_row(*cells, *(f"{row[path]:.4g}" for path in objectives))
+        numbers = zip(result.sweep.objectives, metrics, strict=True)
+        cells = (f"{row[path] * metric.factor:.4g}" for (path, _), metric in numbers)
+        table.add_row(*(str(row[path]) for path in told), *cells)
     console = new_console()
     console.print(table)
     if len(front) > SHOWN:

@@ -15,8 +15,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "cascades.md"
 FILES = Path(str(resources.files("einsum_cascade.workloads"))) / "cascades"
 GROUPS = {
     "Softmax attention": (
-        "softmax-3pass softmax-3pass-deferred softmax-2pass softmax-1pass softmax-split-k "
-        "softmax-naive softmax-naive-deferred"
+        "softmax-3pass softmax-3pass-deferred softmax-2pass softmax-1pass softmax-1pass-fma "
+        "softmax-split-k softmax-naive softmax-naive-deferred"
     ),
     "Masks and windows": (
         "causal-1pass causal-gqa-1pass window-1pass window-gqa-1pass sliding-window na-1d "

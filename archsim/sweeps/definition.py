@@ -151,6 +151,8 @@ def _missing(document: Document, data: dict[str, Any]) -> Iterator[Problem]:
     """What no point can do without; a neighbourhood brings cascade and mapping."""
     varied = {path.strip() for key in data["over"] for path in key.split(",")}
     needed = ["arch"] if data["neighborhood"] else ["cascade", "arch", "mapping"]
+    if data["level"] == "passes":
+        needed = ["cascade", "arch"]
     for kind in needed:
         if data[kind] is None and kind not in varied:
             hint = "a name, a path, a list of them, or an axis: see `archsim list`"

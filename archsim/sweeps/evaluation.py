@@ -18,6 +18,7 @@ from einsum_cascade.errors import SourceError
 
 # Inputs that a worker keeps before it forgets them all: architectures of other points, mostly.
 KEPT = 2_000
+NONE: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,9 @@ def evaluate_chunk(chunk: Chunk) -> list[tuple[str, str]]:
     points: list[tuple[Task, Point]] = []
     for task in chunk.tasks:
         try:
-            special = "neighborhood.shape" in task.values
-            if special:
+            if inputs.bases.level == "passes":
+                row = _words(inputs, task)
+            elif "neighborhood.shape" in task.values:
                 row = _row(task, _neighborhood(inputs, task.values))
             else:
                 points.append((task, inputs.point(task.values)))
@@ -63,7 +65,7 @@ def evaluate_chunk(chunk: Chunk) -> list[tuple[str, str]]:
     for task, result in _each(points, inputs.bases):
         if isinstance(result, Report):
             try:
-                row = _row(task, result) | _errors(inputs, task.values)
+                row = _row(task, result, _errors(inputs, task.values))
             except Exception as error:
                 row = _failed(task, error)
         else:
@@ -90,7 +92,7 @@ def _each(
             yield task, result
 
 
-def _row(task: Task, report: Report) -> dict[str, Any]:
+def _row(task: Task, report: Report, more: Mapping[str, Any] = NONE) -> dict[str, Any]:
     """A report as a row: cells of the axes, then every value by its path."""
     row: dict[str, Any] = {"key": task.key}
     row |= {path: cell(value) for path, value in task.values.items()}
@@ -98,7 +100,7 @@ def _row(task: Task, report: Report) -> dict[str, Any]:
     del found["versions"]
     named = dict(leaves(found))
     row |= {path: value for path, value in named.items() if path not in row}
-    row |= _hardware(report.placed.architecture)
+    row |= _hardware(report.placed.architecture) | dict(more)
     row["error"] = ""
     return row
 
@@ -141,6 +143,18 @@ def _neighborhood(inputs: Inputs, values: Mapping[str, Value]) -> Report:
     from archsim.sweeps.special import neighborhood_report
 
     return neighborhood_report(inputs.point(values), values)
+
+
+def _words(inputs: Inputs, task: Task) -> dict[str, Any]:
+    """What must move, without a mapping."""
+    from archsim.sweeps.special import words_moved
+
+    values = task.values
+    cascade, chip = (inputs.made_of(values, kind) for kind in ("cascade", "arch"))
+    row: dict[str, Any] = {"key": task.key}
+    row |= {path: cell(value) for path, value in values.items()}
+    row |= {"level": inputs.bases.level, "accounting": inputs.bases.accounting}
+    return row | words_moved(cascade, inputs.workload(values), chip) | {"error": ""}
 
 
 def _errors(inputs: Inputs, values: Mapping[str, Value]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from archsim.batches import Point
 from archsim.errors import ArchError
 from archsim.mapping import mapping_from, mappings_folder
 from archsim.mapping_schema import mapping_model
+from archsim.placement import BATCH_RANKS, known_ranks
 from archsim.sweeps.axes import Value, cell
 from archsim.sweeps.definition import KINDS, Sweep
 from archsim.sweeps.overrides import overridden
@@ -176,8 +177,8 @@ class Inputs:
 
     def point(self, values: Mapping[str, Value]) -> Point:
         """The inputs of a point; CascadeError or ArchError where a value is not legal."""
-        made = {kind: self._made(values, kind) for kind in ("cascade", "arch", "mapping")}
-        return Point(made["cascade"], self.workload(values), made["arch"], made["mapping"])
+        cascade, chip, mapping = (self.made_of(values, k) for k in ("cascade", "arch", "mapping"))
+        return Point(cascade, self.workload(values), chip, mapping)
 
     def workload(self, values: Mapping[str, Value]) -> Workload:
         """The sizes of a point."""
@@ -187,7 +188,8 @@ class Inputs:
             return workload(None, **sizes)
         return workload_from_document(named[0], sizes)
 
-    def _made(self, values: Mapping[str, Value], kind: str) -> Any:
+    def made_of(self, values: Mapping[str, Value], kind: str) -> Any:
+        """The cascade, architecture or mapping of a point, made once for each content."""
         named = self.named(values, kind)
         if named is None:
             what = f"{kind} is missing"
@@ -280,7 +282,7 @@ def _try(inputs: Inputs, values: Mapping[str, Value], paths: Iterable[str]) -> N
         if head in ("sizes", "model"):
             inputs.workload(values)
         elif head in KINDS:
-            inputs._made(values, head)
+            inputs.made_of(values, head)
 
 
 def _bad_sizes(sweep: Sweep) -> Iterable[Problem]:
@@ -299,17 +301,16 @@ def _check_ranks(
     sweep: Sweep, inputs: Inputs, values: Mapping[str, Value], problems: list[Problem]
 ) -> None:
     """A size of a rank that nothing has is a slip of the pen."""
-    from archsim.placement import known_ranks
-
     if problems:
         return
     names = {kind: [v for k, v, _ in _named(sweep) if k == kind] for kind in ("cascade", "mapping")}
     known: set[str] = set()
     for name in names["cascade"]:
-        made = inputs._made({**values, "cascade": name}, "cascade")
+        made = inputs.made_of({**values, "cascade": name}, "cascade")
         assert isinstance(made, Cascade)
+        known |= {*made.ranks, *BATCH_RANKS}
         for other in names["mapping"]:
-            known |= known_ranks(made, inputs._made({**values, "mapping": other}, "mapping"))
+            known |= known_ranks(made, inputs.made_of({**values, "mapping": other}, "mapping"))
     for key, name, _ in _named(sweep):
         if key == "model":
             sizes = dict(inputs.workload({**values, "model": name}).sizes)

@@ -93,7 +93,7 @@ def _front(results: Results) -> str:
     if len(results.good) < 2 or not front:
         return ""
     names = shorts(results.varied)
-    paths = [path for path in names if results.differs(path)]
+    paths = results.telling
     goals = [path for path, _ in results.objectives]
     head = [names[path] for path in paths] + [str(results.metric(path)) for path in goals]
     rows = [

@@ -51,10 +51,22 @@ class Results:
         """True if rows have more than one value there."""
         return len({row[path] for row in self.rows}) > 1
 
+    @property
+    def telling(self) -> list[str]:
+        """Paths that tell points apart: those that differ, without those that follow from others.
+
+        Of paths that go together the one with the plainest values stays: labels before names,
+        names before numbers.
+        """
+        apart = [path for path in self.varied if self.differs(path)]
+        order = sorted(apart, key=lambda path: path.partition(".")[0] != "label")
+        kept = _leading(self, order)
+        return [path for path in apart if path in kept]
+
     def name(self, row: Row) -> str:
         """What tells a point apart from the others."""
         names = shorts(self.varied)
-        told = _leading(self, [path for path in names if self.differs(path)])
+        told = self.telling
         # A label stands for all that is no problem.
         if any(path.partition(".")[0] == "label" for path in told):
             kept = problem_paths(told)
@@ -76,14 +88,16 @@ class Results:
             for path in self.varied
             if self.differs(path) and (across is None or not self.together(across, path))
         ]
-        problems = problem_paths(apart)
+        paths = _leading(self, problem_paths(apart))
         few = [path for path in apart if len({row[path] for row in self.rows}) <= GROUPS]
         named = [path for path in few if path.partition(".")[0] in NAMES and path.count(".") < 2]
-        paths = problems or (named or few)[:1]
+        for path in named if paths else (named or few)[:1]:
+            if len({tuple(row[p] for p in (*paths, path)) for row in self.rows}) <= GROUPS:
+                paths.append(path)
         names = shorts(self.varied)
         found: dict[str, list[Row]] = {}
         for row in rows:
-            key = ", ".join(_cell(names[path], row[path]) for path in _leading(self, paths))
+            key = ", ".join(_cell(names[path], row[path]) for path in paths)
             found.setdefault(key, []).append(row)
         if len(found) > GROUPS:
             kept = list(found)

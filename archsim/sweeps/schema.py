@@ -80,7 +80,10 @@ def sweep_model() -> type[BaseModel]:
         arch: Names | None = Field(default=None, description="shipped names or paths")
         mapping: Names | None = Field(default=None, description="shipped names or paths")
         sizes: dict[str, int] = Field(default_factory=dict)
-        level: Literal["bound", "published", "tile"] = "tile"
+        level: Literal["passes", "bound", "published", "tile"] = Field(
+            default="tile",
+            description="passes: words that must move, whatever the mapping; or as for `run`",
+        )
         accounting: Literal["consistent", "paper"] = "consistent"
         neighborhood: NeighborhoodFile | None = None
         numbers: NumbersFile | None = None

@@ -1,18 +1,24 @@
-"""What a point may ask for besides a report: neighbourhoods on the array, errors of numbers."""
+"""What a point may be besides a placed cascade: neighbourhoods, errors, words that move."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from archsim.arch import Architecture
 from archsim.batches import Point
+from archsim.placement import BATCH_RANKS
 from archsim.reporting import Report
 from archsim.sweeps.axes import Value
 from einsum_cascade.cascade import Cascade, Workload
 from einsum_cascade.errors import Problem, Source, SourceError, legal_words
+
+if TYPE_CHECKING:
+    from einsum_cascade.bound_report import Bounds
 
 WINDOWS = ("shape", "window", "stride", "dilation", "causal")
 TILES = ("q_tile", "kv_tile")
@@ -49,6 +55,48 @@ def neighborhood_report(point: Point, values: Mapping[str, Value]) -> Report:
         neighborhood, tiles, workload, architecture, mapping, cascade=cascade, lines=lines
     )
     return run_neighborhood(program)
+
+
+def words_moved(cascade: Cascade, workload: Workload, architecture: Architecture) -> dict[str, Any]:
+    """What must move, and the best known way to stream, whatever the mapping: `ec.bounds`.
+
+    Raises:
+        SourceError: the buffer has no size, or no way fits it.
+    """
+    buffer = architecture.buffer
+    if buffer is None or buffer.capacity_bytes is None:
+        what = f"{architecture.name} has no buffer of a known size"
+        raise SourceError(Problem(Source("arch"), what, hint="give its capacity"))
+    word = architecture.word_bits // 8
+    ranks = {rank: size for rank, size in workload.sizes if rank in cascade.ranks}
+    report, count = _bounds(cascade)
+    found = report.at(**ranks, S=buffer.capacity_bytes // word)
+    batch = prod(workload.size(rank, 1) for rank in BATCH_RANKS if rank not in cascade.ranks)
+    ways = {way.name: way for way in found.alternatives}
+    moved = {name: way.traffic * word * batch for name, way in ways.items() if way.traffic}
+    if not moved:
+        reasons = "; ".join(f"{name}: {way.reason}" for name, way in ways.items())
+        what = f"no way to stream {cascade.name} fits the buffer: {reasons or found.reason}"
+        raise SourceError(Problem(Source("arch"), what, hint="give the buffer more room"))
+    best = min(moved, key=lambda name: moved[name])
+    return {
+        "passes": count,
+        "traffic_bytes.total": moved[best],
+        "traffic_bytes.bound": found.total * word * batch,
+        "way": best,
+        **{f"traffic_bytes.{name}": amount for name, amount in moved.items()},
+        "buffer_bytes.capacity": buffer.capacity_bytes,
+    }
+
+
+@lru_cache(maxsize=32)
+def _bounds(cascade: Cascade) -> tuple[Bounds, int]:
+    """The formulas of a cascade, which hold for all sizes, and its passes over their rank."""
+    from einsum_cascade.bound_report import bounds
+    from einsum_cascade.pass_analysis import passes
+
+    found = bounds(cascade)
+    return found, passes(cascade, found.rank).passes
 
 
 def errors_of(point: Point, values: Mapping[str, Value]) -> dict[str, float]:

@@ -11,6 +11,9 @@ from archsim.sweeps.fronts import feasible, pareto, problem_paths
 from archsim.sweeps.metrics import metric, shorts
 from archsim.sweeps.results import Results, Row, has, ordered_axes, place, unit_of
 
+# Values of an axis that get a tick each.
+TICKS = 14
+
 
 def stem(path: str) -> str:
     """The name of a file for a path."""
@@ -131,7 +134,7 @@ def _against(results: Results, axis: str, value: str, goal: str) -> Iterator[Cha
         "each point is the best over the axes that are not shown" if apart else "",
         x_log=is_wide(x),
         y_log=is_wide(y) and found.unit != "%",
-        ticks=tuple(x) if len(x) <= 12 else (),
+        ticks=tuple(x) if len(x) <= TICKS else (),
     )
 
 
