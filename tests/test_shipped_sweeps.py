@@ -55,7 +55,7 @@ def test_the_area_sweep_is_the_paper_s() -> None:
 
 
 def test_an_aspect_with_as_many_lanes_as_columns_is_as_fast_as_any() -> None:
-    found = [row for row in rows("array-aspect")]
+    found = list(rows("array-aspect"))
     best = min(row["latency_s"] for row in found)
     for row in found:
         enough = row["arch.array_1d.lanes"] >= row["arch.array_2d.cols"]

@@ -20,7 +20,7 @@ import archsim
 import einsum_cascade as ec
 from archsim.sweeps import storage
 from archsim.sweeps.axes import Axis
-from archsim.sweeps.definition import names, sweep_from
+from archsim.sweeps.definition import sweep_from
 from archsim.sweeps.fronts import non_dominated, pareto, read_constraint
 from archsim.sweeps.inputs import Inputs, bases
 from einsum_cascade.documents import read_text
@@ -565,13 +565,3 @@ def test_chunks_hold_every_point_once(families: int, members: int, size: int) ->
     keys = [task.key for tasks in found for task in tasks]
     assert keys == [task.key for group in groups for task in group]
     assert max(map(len, found)) <= 4 * size
-
-
-def test_shipped_sweeps_are_legal() -> None:
-    from archsim.sweeps.definition import load_sweep
-    from archsim.sweeps.inputs import check
-
-    for name in names():
-        sweep = load_sweep(name)
-        check(sweep, bases(sweep))
-        assert sweep.description

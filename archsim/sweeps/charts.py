@@ -54,7 +54,7 @@ class Chart:
 def ticks(chart: Chart, axis: str) -> list[tuple[float, str]]:
     """Places and texts of the ticks of a logarithmic axis, or of given ones; [] for any other."""
     if axis == "x" and chart.ticks:
-        return [(place, _text(place)) for place in chart.ticks]
+        return _apart([(place, _text(place)) for place in chart.ticks], chart.x_log)
     if not (chart.x_log if axis == "x" else chart.y_log):
         return []
     places = [
@@ -68,6 +68,16 @@ def ticks(chart: Chart, axis: str) -> list[tuple[float, str]]:
     steps = (1, 2, 5) if len(decades) <= 4 else (1,)
     found = [step * 10.0**decade for decade in decades for step in steps]
     return [(place, _text(place)) for place in found if low / 1.6 <= place <= high * 1.6]
+
+
+def _apart(found: list[tuple[float, str]], is_log: bool) -> list[tuple[float, str]]:
+    """Ticks whose texts do not lie on each other."""
+    at = [log10(place) if is_log else place for place, _ in found]
+    kept: list[int] = []
+    for number, where in enumerate(at):
+        if not kept or where - at[kept[-1]] > 0.05 * (at[-1] - at[0]):
+            kept.append(number)
+    return [found[number] for number in kept]
 
 
 def _text(place: float) -> str:

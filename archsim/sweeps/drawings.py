@@ -25,6 +25,7 @@ def draw(charts: Sequence[Chart], folder: Path) -> list[Path]:
 def _figure(chart: Chart) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
 
     rows = len(chart.series[0].x) if chart.sideways and chart.series else 0
     figure = Figure(
@@ -49,7 +50,7 @@ def _figure(chart: Chart) -> Figure:
         if found:
             places, texts = zip(*found, strict=True)
             (panel.set_xticks if axis == "x" else panel.set_yticks)(places, texts)
-            panel.tick_params(axis, which="minor", bottom=False, left=False, labelsize=0)
+            (panel.xaxis if axis == "x" else panel.yaxis).set_minor_locator(NullLocator())
     x_label, y_label = chart.x_label, chart.y_label
     panel.set_xlabel(y_label if chart.sideways else x_label)
     panel.set_ylabel(x_label if chart.sideways else y_label)

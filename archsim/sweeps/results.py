@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from archsim.quantities import UNITS, parse_exact, split_quantity
@@ -27,20 +28,28 @@ class Results:
     objectives: tuple[tuple[str, str], ...]
     constraints: tuple[Constraint, ...] = ()
 
-    @property
+    # What follows is asked for at every point that is drawn.
+    @cached_property
     def good(self) -> list[Row]:
         """Rows that ran."""
         return [row for row in self.rows if not row["error"]]
 
-    @property
+    @cached_property
     def front(self) -> list[Row]:
         """Rows that no other of the same problem beats."""
         numbers = fronts(self.rows, self.objectives, self.constraints, self.varied)
         return [self.rows[number] for number in numbers]
 
+    @cached_property
+    def _metrics(self) -> dict[str, Metric]:
+        return {}
+
     def metric(self, path: str) -> Metric:
         """What a path means, in the unit in which these rows read best."""
-        return fitting(path, (float(row[path]) for row in self.good if has(row, path)))
+        if path not in self._metrics:
+            values = (float(row[path]) for row in self.good if has(row, path))
+            self._metrics[path] = fitting(path, values)
+        return self._metrics[path]
 
     def column(self, path: str, rows: Sequence[Row]) -> list[float]:
         """A number of some rows in that unit; 0 where a row has none."""
@@ -51,7 +60,7 @@ class Results:
         """True if rows have more than one value there."""
         return len({row[path] for row in self.rows}) > 1
 
-    @property
+    @cached_property
     def telling(self) -> list[str]:
         """Paths that tell points apart: those that differ, without those that follow from others.
 
@@ -63,20 +72,29 @@ class Results:
         kept = _leading(self, order)
         return [path for path in apart if path in kept]
 
+    @cached_property
+    def _labels(self) -> list[str]:
+        """Labels and problems, if they tell all points apart; else nothing."""
+        kept = problem_paths(self.telling)
+        found = [p for p in self.telling if p in kept or p.partition(".")[0] == "label"]
+        cells = {tuple(row[path] for path in found) for row in self.rows}
+        return found if len(cells) == len(self.rows) else []
+
     def name(self, row: Row) -> str:
         """What tells a point apart from the others."""
         names = shorts(self.varied)
-        told = self.telling
-        # A label stands for all that is no problem.
-        if any(path.partition(".")[0] == "label" for path in told):
-            kept = problem_paths(told)
-            told = [path for path in told if path in kept or path.partition(".")[0] == "label"]
+        told = self._labels or self.telling
         return ", ".join(_cell(names[path], row[path]) for path in told) or str(row.get("cascade"))
 
     def together(self, one: str, other: str) -> bool:
         """True if a value of one path always comes with the same value of the other."""
         pairs = {(row[one], row[other]) for row in self.rows}
         return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+    def follows(self, one: str, other: str) -> bool:
+        """True if the value of a path can be told from that of the other."""
+        pairs = {(row[one], row[other]) for row in self.rows}
+        return len(pairs) == len({b for _, b in pairs})
 
     def groups(self, rows: Sequence[Row], *, across: str | None = None) -> dict[str, list[Row]]:
         """Rows by what colours tell apart: problems if there are several, else the first names.
@@ -92,7 +110,8 @@ class Results:
         few = [path for path in apart if len({row[path] for row in self.rows}) <= GROUPS]
         named = [path for path in few if path.partition(".")[0] in NAMES and path.count(".") < 2]
         for path in named if paths else (named or few)[:1]:
-            if len({tuple(row[p] for p in (*paths, path)) for row in self.rows}) <= GROUPS:
+            new = not any(self.follows(path, other) for other in paths)
+            if new and len({tuple(row[p] for p in (*paths, path)) for row in self.rows}) <= GROUPS:
                 paths.append(path)
         names = shorts(self.varied)
         found: dict[str, list[Row]] = {}
@@ -110,7 +129,7 @@ def _leading(results: Results, paths: Sequence[str]) -> list[str]:
     """Paths without those that follow from one before."""
     kept: list[str] = []
     for path in paths:
-        if not any(results.together(path, other) for other in kept):
+        if not any(results.follows(path, other) for other in kept):
             kept.append(path)
     return kept
 

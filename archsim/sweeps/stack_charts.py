@@ -123,7 +123,7 @@ def roofline_charts(results: Results) -> Iterator[Chart]:
     yield Chart(
         "roofline",
         f"roofline of {name}",
-        f"work per DRAM byte over what {name} does while a byte moves (ratio)",
+        "work per DRAM byte, relative to the machine's balance (ratio)",
         f"utilization of {name} (%)",
         (roof, *series),
         "left of 1 memory is the limit, right of it the array; what lies below the roof waits",

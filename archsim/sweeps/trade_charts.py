@@ -98,7 +98,8 @@ def axis_charts(results: Results) -> Iterator[Chart]:
 def _against(results: Results, axis: str, value: str, goal: str) -> Iterator[Chart]:
     """A number against an axis, the best over all other axes, a line for each group."""
     choose = min if goal == "min" else max
-    rows = [row for row in results.good if has(row, value)]
+    limits = results.constraints
+    rows = [row for row in results.good if has(row, value) and feasible(row, limits)]
     unit, factor = unit_of(results, axis)
     groups = results.groups(rows, across=axis)
     found = results.metric(value)
@@ -140,11 +141,7 @@ def _against(results: Results, axis: str, value: str, goal: str) -> Iterator[Cha
 
 def sensitivity_charts(results: Results) -> Iterator[Chart]:
     """How much each axis changes each objective, the other axes held."""
-    axes = [path for path in results.varied if results.differs(path)]
-    kept: list[str] = []
-    for path in axes:
-        if not any(results.together(path, other) for other in kept):
-            kept.append(path)
+    kept = results.telling
     if len(kept) < 2:
         return
     names = shorts(results.varied)
@@ -168,7 +165,7 @@ def sensitivity_charts(results: Results) -> Iterator[Chart]:
 
 def _swing(results: Results, rows: list[Row], path: str, objective: str) -> float:
     """Largest over smallest objective along an axis, mean over all else."""
-    others = [other for other in results.varied if not results.together(path, other)]
+    others = [other for other in results.telling if other != path]
     groups: dict[str, list[float]] = {}
     for row in rows:
         key = json.dumps([row[other] for other in others])
