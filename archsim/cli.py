@@ -278,7 +278,7 @@ def evaluate(
 @app.command()
 def study(
     name: Annotated[
-        str, typer.Argument(help="The study: accuracy, flat-lanes, formats or passes.")
+        str, typer.Argument(help="The study: accuracy, flat-lanes, formats, gna-arrays or passes.")
     ],
     out: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the figures, if it has any.")
@@ -286,18 +286,19 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Run a study that the documentation shows."""
-    from archsim import accuracy_study, formats_study, pass_study, studies
+    from archsim import accuracy_study, formats_study, gna_arrays, pass_study, studies
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
-    # Those with figures: what measures, prints and draws.
+    # Those with tables of their own: what measures, prints and, if there are figures, draws.
     drawn: dict[str, tuple[Any, Any, Any]] = {
         "accuracy": (
             lambda: accuracy_study.measured(say=say),
             accuracy_study.table,
             accuracy_study.draw,
         ),
+        "gna-arrays": (lambda: gna_arrays.gna_arrays(say), gna_arrays.table, None),
         "formats": (formats_study.unit_errors, formats_study.table, formats_study.draw),
         "passes": (pass_study.counted, pass_study.table, lambda _, out: pass_study.draw(out)),
     }
@@ -307,7 +308,7 @@ def study(
     rows: list[Any] = drawn[name][0]() if name in drawn else list(studies.STUDIES[name]())
     written = []
     if out is not None:
-        if name not in drawn:
+        if name not in drawn or drawn[name][2] is None:
             raise bad("--output", f"the study {name} draws nothing", "leave -o out")
         written = drawn[name][2](rows, out)
     if as_json:
@@ -333,6 +334,9 @@ def reproduce(
     out: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the figures.")
     ] = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Run the layers of gna on three arrays: 2 minutes.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Reproduce a paper's evaluation from cascades, mappings and hardware."""
@@ -340,11 +344,13 @@ def reproduce(
         for option, value in (("--seq", seq), ("--model", model)):
             if value is not None:
                 raise bad(option, "is for fusemax", "gna has layouts of its own: leave it out")
-        _reproduce_gna(out, as_json)
+        _reproduce_gna(out, simulate, as_json)
         return
     if paper != "fusemax":
         hint = legal_words(paper, ["fusemax", "gna"], "papers")
         raise bad("reproduce", f"unknown paper '{paper}'", hint)
+    if simulate:
+        raise bad("--simulate", "is for gna", "leave it out")
     from archsim import reproduction, reproduction_tables
 
     lengths = reproduction.LENGTHS if seq is None else tuple(_lengths(seq))
@@ -363,19 +369,25 @@ def reproduce(
         print(f"wrote {path}")
 
 
-def _reproduce_gna(out: Path | None, as_json: bool) -> None:
-    from archsim import gna_reproduction, gna_tables
+def _reproduce_gna(out: Path | None, simulate: bool, as_json: bool) -> None:
+    from archsim import gna_arrays, gna_reproduction, gna_tables
 
     result = gna_reproduction.reproduce_gna()
+    simulated = []
+    if simulate:
+        simulated = gna_arrays.gna_arrays(lambda text: print(text, file=sys.stderr))
     written = []
     if out is not None:
         from archsim import gna_plots
 
         written = gna_plots.draw_gna(result, out)
     if as_json:
-        print_json(result.as_dict())
+        rows = {"simulated": [asdict(row) for row in simulated]} if simulate else {}
+        print_json(result.as_dict() | rows)
         return
     gna_tables.print_gna(result)
+    if simulate:
+        print(gna_arrays.table(simulated))
     for path in written:
         print(f"wrote {path}")
 
