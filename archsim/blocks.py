@@ -32,7 +32,7 @@ class Blocks:
     outer: str
     inner: str
     lengths: Ints
-    # Which block of keys, how many PEs hold points, and the number of the mask, or FULL.
+    # Which block of keys, how many PEs are busy, and the number of the mask, or FULL.
     keys: Ints
     kept: Ints
     masks: Ints

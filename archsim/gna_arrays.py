@@ -1,8 +1,8 @@
 """The paper's layers on arrays of three sizes, simulated: `archsim study gna-arrays`.
 
 One head of each use case, without a stride and with the largest that the paper finds worth it, on
-the `fusemax` machine, in the tile shapes that compute least. Keys are streamed for every query tile,
-or as many key tiles are held as the buffer has room for. Heads have keys of their own, so a layer
+the `fusemax` machine, in the tile shapes that compute least. Keys are streamed for every query
+tile, or as many key tiles are held as the buffer has room for. Heads have keys of their own, so a layer
 moves and spends exactly a head's share times their number, and takes hardly less time: only filling
 and draining the array happens once.
 """
@@ -54,7 +54,7 @@ class Row:
 
 
 def machine(columns: int, rows: int, head_dim: int) -> Architecture:
-    """The `fusemax` machine with an array of another size, and landing FIFOs that suffice for it."""
+    """The `fusemax` machine with an array of another size, and landing FIFOs that suffice."""
     chip = with_shape(load_architecture("fusemax"), rows, columns)
     room = TILES_LANDING * head_dim
     arrays = tuple(
@@ -66,7 +66,7 @@ def machine(columns: int, rows: int, head_dim: int) -> Architecture:
 
 def gna_arrays(say: Callable[[str], object] = lambda _: None) -> list[Row]:
     """Simulate every use case on every array; `say` is told which one is next."""
-    found = []
+    found: list[Row] = []
     for case in use_cases():
         for stride in (case.strides[0], case.strides[-1]):
             for columns, rows in ARRAYS:

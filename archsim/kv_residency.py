@@ -1,6 +1,6 @@
 """Where keys stay between query tiles: buffer against reads from memory, for five policies.
 
-Query tiles come in row-major order, and each needs a box of keys. In each dimension boxes are
+Query tiles come in row-major order, or another, and each needs a box of keys. In each dimension boxes are
 intervals, so what a policy reads is a product of one number for each dimension:
 
 - *stream*: every box anew, the sum of all boxes;
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -63,6 +64,7 @@ def residencies(
     q_tile: Sequence[int] | int,
     kv_tile: Sequence[int] | int,
     kv_tiling: str = "static",
+    q_order: Sequence[int] | None = None,
 ) -> tuple[Residency, ...]:
     """Compute buffer and reads of every policy, from the least buffer to the fewest reads.
 
@@ -71,6 +73,8 @@ def residencies(
         q_tile: queries of a tile in each dimension.
         kv_tile: keys of a tile in each dimension.
         kv_tiling: "static" reads whole tiles, "dynamic" the keys of the box and no others.
+        q_order: dimensions in the order in which query tiles are visited, the slowest first; "the
+            last" is the last of these.
 
     Raises:
         CascadeError: tiles that do not fit the layout's dimensions, or an unknown tiling.
@@ -79,6 +83,9 @@ def residencies(
     # Boxes of single keys are the keys that are needed.
     grain = kv_shape if kv_tiling == "static" else (1,) * len(kv_shape)
     spans = [_span(*one) for one in zip(neighborhood.lines, q_shape, grain, strict=True)]
+    if q_order is not None:
+        spans = [spans[dim] for dim in q_order]
+        q_shape = tuple(q_shape[dim] for dim in q_order)
     count, tokens = len(spans), neighborhood.tokens
     two_tiles, box = 2 * prod(kv_shape), prod(span.box for span in spans)
     found = [
@@ -103,6 +110,7 @@ def residencies(
     return tuple(found)
 
 
+@lru_cache(maxsize=4096)
 def _span(line: Line, q_tile: int, grain: int) -> _Span:
     total = different = union = box = two_boxes = all_keys = 0
     groups = line.groups()

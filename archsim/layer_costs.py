@@ -46,7 +46,7 @@ class LayerCosts:
         """Cycles that no order of issue can beat: those of the busiest unit, or of the memory."""
         busy = max(tile * visits.tiles + line * visits.lines for tile, line in self.slots)
         moving = visits.loads * self.load_cycles + visits.lines * self.line_cycles
-        return ceil(max(busy, moving))
+        return max(busy, ceil(moving))
 
     def energy_pj(self, visits: Visits) -> float:
         """Energy of all actions."""
@@ -64,11 +64,8 @@ def layer_costs(program: Program) -> LayerCosts:
     slots = []
     for body in program.bodies:
         tasks = [task for task in program.tasks if task.unit == body.unit]
-        tile, line = (
-            sum(program.slots(task) for task in tasks if bool(task.when) is rare)
-            for rare in (False, True)
-        )
-        slots.append((tile * batch, line * batch))
+        always = sum(program.slots(task) for task in tasks if not task.when)
+        slots.append((always * batch, (sum(map(program.slots, tasks)) - always) * batch))
 
     def bytes_of(visits: Visits) -> int:
         return sum(count(program, visits).moved.values())
@@ -80,15 +77,16 @@ def layer_costs(program: Program) -> LayerCosts:
     rate = chip.outer.bandwidth_bytes_per_s
     assert rate is not None
     cycles_of_byte = Fraction(chip.clock_hz) / rate
-    tile, line, load = Visits(1, 0, 0, 0), Visits(0, 1, 0, 0), Visits(0, 0, 0, 1)
+    one_tile, one_line, one_load = Visits(1, 0, 0, 0), Visits(0, 1, 0, 0), Visits(0, 0, 0, 1)
     return LayerCosts(
         tuple(slots),
-        bytes_of(load) * cycles_of_byte,
-        bytes_of(line) * cycles_of_byte,
-        tile_pj=pj_of(tile),
-        line_pj=pj_of(line),
-        kept_pj=pj_of(Visits(1, 0, 1, 0)) - pj_of(tile),
-        load_pj=pj_of(load),
+        bytes_of(one_load) * cycles_of_byte,
+        bytes_of(one_line) * cycles_of_byte,
+        tile_pj=pj_of(one_tile),
+        line_pj=pj_of(one_line),
+        # Pairs are computed in tiles.
+        kept_pj=pj_of(Visits(1, 0, 1, 0)) - pj_of(one_tile),
+        load_pj=pj_of(one_load),
     )
 
 

@@ -303,7 +303,9 @@ class Program:
         return {}
 
     def points(self, tile: Tile) -> int:
-        """PEs of the array that hold points of a tile."""
+        """PEs of the array that hold points of a tile, or that a table says spend energy."""
+        if self.blocks is not None:
+            return self.blocks.of(dict(tile.at), self.blocks.kept)
         if not tile.is_partial:
             return tile.rows * tile.cols
         return int(self.space.mask(tile, self.shape).sum())
