@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsim.command_line import Cascade, Json, SetSizes, app, bad, print_json, sizes
+from archsim.command_line import Cascade, Json, SetSizes, app, bad, buffer_bytes, print_json, sizes
 
 if TYPE_CHECKING:
     from einsum_cascade.bound_report import Bounds
@@ -36,7 +36,7 @@ def bounds(
     from einsum_cascade import bound_report, catalog
 
     given = sizes(set_)
-    capacity = _capacity(buffer)
+    capacity = buffer_bytes(buffer)
     found = catalog.load(cascade)
     # How many steps a recurrence makes is a size like any other.
     formulas = bound_report.bounds(found, rank, sizes=given)
@@ -60,17 +60,6 @@ def bounds(
 
         for path in draw_bounds(formulas, numbers, word, out):
             print(f"wrote {path}", file=sys.stderr)
-
-
-def _capacity(buffer: str | None) -> int | None:
-    from archsim.quantities import parse_quantity
-
-    if buffer is None:
-        return None
-    try:
-        return parse_quantity(buffer, "bytes")
-    except ValueError as error:
-        raise bad("--buffer", f"'{buffer}': {error}") from None
 
 
 def _lines(formulas: Bounds, numbers: Bounds | None, word: int) -> Iterator[str]:

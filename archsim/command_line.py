@@ -65,3 +65,15 @@ def sizes(given: list[str] | None) -> dict[str, int]:
 def print_json(data: Mapping[str, Any]) -> None:
     """Print one JSON object."""
     print(json.dumps(data, indent=2, allow_nan=False))
+
+
+def buffer_bytes(buffer: str | None) -> int | None:
+    """Read --buffer: 4 MiB."""
+    from archsim.quantities import parse_quantity
+
+    if buffer is None:
+        return None
+    try:
+        return parse_quantity(buffer, "bytes")
+    except ValueError as error:
+        raise bad("--buffer", f"'{buffer}': {error}") from None

@@ -2,9 +2,9 @@
 
 One head of each use case, without a stride and with the largest that the paper finds worth it, on
 the `fusemax` machine, in the tile shapes that compute least. Keys are streamed for every query
-tile, or as many key tiles are held as the buffer has room for. Heads have keys of their own, so a layer
-moves and spends exactly a head's share times their number, and takes hardly less time: only filling
-and draining the array happens once.
+tile, or as many key tiles are held as the buffer has room for. Heads have keys of their own, so a
+layer moves and spends exactly a head's share times their number, and takes hardly less time: only
+filling and draining the array happens once.
 """
 
 from __future__ import annotations

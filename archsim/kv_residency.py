@@ -1,7 +1,7 @@
 """Where keys stay between query tiles: buffer against reads from memory, for five policies.
 
-Query tiles come in row-major order, or another, and each needs a box of keys. In each dimension boxes are
-intervals, so what a policy reads is a product of one number for each dimension:
+Query tiles come in row-major order, or another, and each needs a box of keys. In each dimension
+boxes are intervals, so what a policy reads is a product of one number for each dimension:
 
 - *stream*: every box anew, the sum of all boxes;
 - *keep the window*: query tiles with the same box follow each other: the sum of different boxes;

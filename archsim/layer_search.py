@@ -8,8 +8,8 @@ tiles than the buffer holds must fetch the rest, whatever stayed, and every key 
 
 So choices wait in a queue, in the order of what they seem to cost. One that is taken out is dropped
 if its bound is no better than the best run; else shapes are opened into orders and policies, these
-get tables, and a table is simulated. The winner is proven when the queue is empty. A budget of runs and
-tables ends the search earlier, and then it says how much any other choice could gain at most.
+get tables, and a table is simulated. The winner is proven when the queue is empty. A budget of
+runs and tables ends the search earlier, and then it says how much any other choice could gain.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from itertools import permutations, product
 from math import inf, prod
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ from einsum_cascade.cascade import Workload
 from einsum_cascade.errors import Problem, Source, legal_words
 from einsum_cascade.neighborhood import Neighborhood
 from einsum_cascade.neighborhood_lines import Ints, Line
-from einsum_cascade.neighborhood_tiles import Shape, boxes, count_line
+from einsum_cascade.neighborhood_tiles import Shape, Tiles, boxes, count_line
 
 OBJECTIVES = ("cycles", "energy")
 # Tables that are written for each run that is allowed.
@@ -61,11 +62,16 @@ class Choice:
     policy: str
     entries: int
 
+    @property
+    def tiles(self) -> Tiles:
+        """What is visited."""
+        return self.neighborhood.tiles(self.q_tile, self.kv_tile, self.kv_tiling)
+
     def lines(self, gated: bool = True) -> Lines:
         """The table; keys come with the dimension slowest along which query tiles go fastest."""
         return lines_of(
             self.neighborhood,
-            self.neighborhood.tiles(self.q_tile, self.kv_tile, self.kv_tiling),
+            self.tiles,
             entries=self.entries,
             q_order=self.q_order,
             kv_order=self.q_order if self.entries == STREAM else self.q_order[::-1],
@@ -86,6 +92,24 @@ class Tried:
             return self.report.cycles
         assert self.report.energy_pj is not None
         return float(self.report.energy_pj["total"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The run as it goes to JSON."""
+        choice, report = self.choice, self.report
+        return {
+            "stride": list(choice.neighborhood.stride),
+            "q_tile": list(choice.q_tile),
+            "kv_tile": list(choice.kv_tile),
+            "kv_tiling": choice.kv_tiling,
+            "q_order": list(choice.q_order),
+            "policy": choice.policy,
+            "held_tiles": choice.entries,
+            "buffer_bytes": report.buffer_bytes["needed"],
+            "dram_bytes": report.traffic_bytes["total"],
+            "cycles": report.cycles,
+            "lower_bound_cycles": report.lower_bound_cycles,
+            "energy_pj": report.energy_pj["total"] if report.energy_pj else None,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +132,19 @@ class LayerSearch:
     @property
     def gain(self) -> float:
         """What any other choice could still gain over the best, at most; 0 if it is proven."""
-        return max(0.0, 1 - self.rest / self.best.value(self.objective))
+        gain = 1 - self.rest / self.best.value(self.objective)
+        # Sums of energies in another order are no gain.
+        return gain if gain > 1e-12 else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The search as it goes to JSON."""
+        return {
+            "objective": self.objective,
+            "shapes": self.shapes,
+            "tables": self.tables,
+            "gain": self.gain,
+            "runs": [one.as_dict() for one in self.tried],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +252,7 @@ def search_layers(
         else:
             program = lower_neighborhood(
                 choice.neighborhood,
-                choice.neighborhood.tiles(choice.q_tile, choice.kv_tile, choice.kv_tiling),
+                choice.tiles,
                 workload,
                 chip,
                 mapping,

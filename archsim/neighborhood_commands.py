@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsim.command_line import Json, app, print_json
+from archsim.command_line import Json, app, bad, buffer_bytes, print_json
 from einsum_cascade.errors import Problem, Source, SourceError
 
 if TYPE_CHECKING:
+    from archsim.layer_search import LayerSearch
     from archsim.neighborhood_tables import NeighborhoodReport
     from archsim.reporting import Report
     from einsum_cascade.neighborhood import Neighborhood
@@ -49,8 +51,12 @@ def gna(
         str | None, typer.Option(help="Keys of a tile: 2x8x8. Default: searched.")
     ] = None,
     kv_tiling: Annotated[
-        str, typer.Option(help="static (from the origin) or dynamic (from the first key needed).")
-    ] = "static",
+        str | None,
+        typer.Option(
+            help="static (from the origin) or dynamic (from the first key needed). "
+            "Default: static, both with --search."
+        ),
+    ] = None,
     heads: Annotated[int, typer.Option(min=1, help="Heads, for the permutation's bytes.")] = 1,
     head_dim: Annotated[int, typer.Option(min=1, help="Words of a head.")] = 128,
     word: Annotated[int, typer.Option(min=1, help="Bytes of a word.")] = 2,
@@ -70,12 +76,31 @@ def gna(
         str, typer.Option(help="Mapping of query and key tiles, with --arch.")
     ] = "gna",
     hold: Annotated[
-        int,
-        typer.Option(min=2, help="Key tiles that the buffer holds, the oldest goes, with --arch."),
-    ] = 2,
+        int | None,
+        typer.Option(
+            min=2, help="Key tiles that the buffer holds, the oldest goes, with --arch. Default: 2."
+        ),
+    ] = None,
     ungated: Annotated[
         bool, typer.Option("--ungated", help="Masked PEs spend energy, too, with --arch.")
     ] = False,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            help="Find the strides, tiles, order and policy with the fewest cycles, or the least "
+            "energy, on --arch (default: fusemax): cycles or energy."
+        ),
+    ] = None,
+    strides: Annotated[
+        str | None,
+        typer.Option(help="Strides that are allowed, with --search: 1x1x1,16x8x8."),
+    ] = None,
+    buffer: Annotated[
+        str | None, typer.Option(help='Limit on the buffer, with --search: "4 MiB".')
+    ] = None,
+    runs: Annotated[
+        int, typer.Option(min=1, help="Simulations that are allowed, with --search.")
+    ] = 8,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Folder for pictures of windows and tiles."),
@@ -92,8 +117,24 @@ def gna(
         "q_tile": q_tile,
         "kv_tile": kv_tile,
     }
-    neighborhood, shapes = _read(texts, kv_tiling, steps, dense_steps)
-    tiles, chosen = _tiles(neighborhood, shapes, kv_tiling)
+    neighborhood, shapes = _read(texts, kv_tiling or "static", steps, dense_steps)
+    found_best = None
+    if search is not None:
+        if hold is not None:
+            raise bad("--hold", "is what --search chooses", "limit --buffer")
+        allowed = _allowed(neighborhood, strides)
+        tilings = ("static", "dynamic") if kv_tiling is None else (kv_tiling,)
+        found_best = _search(
+            *(allowed, shapes, tilings, arch or "fusemax", mapping, heads, head_dim),
+            *(search, buffer_bytes(buffer), not ungated, runs),
+        )
+        choice = found_best.best.choice
+        neighborhood, tiles, chosen = choice.neighborhood, choice.tiles, ""
+    else:
+        for option, value in (("--strides", strides), ("--buffer", buffer)):
+            if value is not None:
+                raise bad(option, "is for --search", "add --search cycles")
+        tiles, chosen = _tiles(neighborhood, shapes, kv_tiling or "static")
     report = _report(neighborhood, tiles, chosen, heads, head_dim, word)
     if share is not None:
         from archsim.stride_sweep import end_to_end
@@ -101,19 +142,26 @@ def gna(
         speedup = end_to_end(share, tiles.speedup_bound, dense_steps, steps)
         report = replace(report, e2e_bound=speedup)
     simulated = None
-    if arch is not None:
+    if found_best is not None:
+        simulated = found_best.best.report
+    elif arch is not None:
         simulated = _simulate(
-            neighborhood, tiles, arch, mapping, heads, head_dim, hold, not ungated
+            neighborhood, tiles, arch, mapping, heads, head_dim, hold or 2, not ungated
         )
     if as_json:
         found = report.as_dict()
         if simulated is not None:
             found["simulated"] = simulated.as_dict()
+        if found_best is not None:
+            found["search"] = found_best.as_dict()
         print_json(found)
     else:
         from archsim.neighborhood_tables import print_neighborhood
+        from archsim.search_tables import print_search
 
         print_neighborhood(report)
+        if found_best is not None:
+            print_search(found_best)
         if simulated is not None:
             print(simulated)
     if out is not None:
@@ -186,6 +234,66 @@ def _tiles(
     return found, (
         f"tiles chosen: queries {show_shape(found.q_tile)}, keys {show_shape(found.kv_tile)}, "
         f"which compute least {pairs}"
+    )
+
+
+def _allowed(neighborhood: Neighborhood, strides: str | None) -> list[Neighborhood]:
+    """The neighbourhood with each of the strides that are allowed."""
+    from einsum_cascade.neighborhood_tiles import read_shape
+
+    if strides is None:
+        return [neighborhood]
+    found, problems = [], []
+    for text in strides.split(","):
+        try:
+            found.append(replace(neighborhood, stride=read_shape(text)))
+        except SourceError as error:
+            problems += [(one.message, one.hint) for one in error.problems]
+        except ValueError as error:
+            problems.append((str(error), "strides with commas between, such as 1x1x1,16x8x8"))
+    if problems:
+        raise SourceError(Problem(Source("--strides"), text, hint=hint) for text, hint in problems)
+    return found
+
+
+def _search(
+    allowed: list[Neighborhood],
+    shapes: dict[str, Shape],
+    kv_tilings: Sequence[str],
+    arch: str,
+    mapping: str,
+    heads: int,
+    head_dim: int,
+    objective: str,
+    limit: int | None,
+    gated: bool,
+    runs: int,
+) -> LayerSearch:
+    """Search with tiles as large as the array, unless a shape is given."""
+    from archsim.arch import load_architecture
+    from archsim.layer_search import search_layers
+    from archsim.tile_search import fitting_tokens, tile_shapes
+    from einsum_cascade.catalog import workload
+
+    chip = load_architecture(arch)
+    axes = {axis: size for array in chip.arrays for axis, size in array.axes}
+    every = {}
+    for name, axis in (("q_tile", "cols"), ("kv_tile", "rows")):
+        fitting = tile_shapes(fitting_tokens(allowed[0], axes[axis]), allowed[0].dimensions)
+        every[name] = [shapes[name]] if name in shapes else fitting
+    return search_layers(
+        allowed,
+        every["q_tile"],
+        every["kv_tile"],
+        workload(H=heads, E=head_dim, F=head_dim),
+        chip,
+        mapping,
+        kv_tilings=kv_tilings,
+        objective=objective,
+        buffer_bytes=limit,
+        gated=gated,
+        most_runs=runs,
+        say=lambda text: print(text, file=sys.stderr),
     )
 
 
