@@ -1,11 +1,24 @@
 """`archsim gna --search`: what it prints, its JSON, and what it refuses."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import einsum_cascade as ec
 from archsim.cli import app
+from archsim.gna_reproduction import use_cases
+from archsim.layer_search import search_layers
+from archsim.tile_search import tile_shapes
+from einsum_cascade.neighborhood_tiles import show_shape
+
+PAGE = (Path(__file__).parents[1] / "docs" / "neighborhoods.md").read_text(encoding="utf-8")
+ROWS = [
+    tuple(cell.strip() for cell in line.strip("|\n").split("|"))
+    for line in PAGE.partition("### The best run")[2].splitlines()
+    if line.startswith("| ") and "window |" not in line
+]
 
 LAYER = ("gna", "--shape", "24x40", "--window", "9x12", "--stride", "1x1", "--head-dim", "16")
 SEARCH = (*LAYER, "--search", "cycles", "--strides", "1x1,3x4", "--runs", "2")
@@ -71,3 +84,39 @@ def test_the_table_says_what_is_proven():
 def test_refused(arguments, message):
     done = run(*arguments)
     assert message in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, id=" ".join(row[:3]), marks=[pytest.mark.slow] * (row[2] == "2"))
+        for row in ROWS
+    ],
+)
+def test_the_page_shows_what_is_found(row):
+    cases = {(case.label, show_shape(case.window)): case for case in use_cases()}
+    case = cases[row[:2]]
+    shapes = tile_shapes(256, len(case.shape))
+    found = search_layers(
+        case.with_stride(()),
+        shapes,
+        shapes,
+        ec.workload(E=128, F=128),
+        buffer_bytes=int(row[2]) * 2**20,
+        most_runs=4,
+    )
+    choice, report = found.best.choice, found.best.report
+    assert row[3:] == (
+        f"{show_shape(choice.q_tile)}, {show_shape(choice.kv_tile)}",
+        choice.kv_tiling,
+        ", ".join(map(str, choice.q_order)),
+        choice.policy,
+        f"{choice.entries}",
+        f"{report.cycles:,}",
+        f"{report.energy_pj['total'] / 1e12:.2f}",
+        f"{found.gain:.2%}",
+    )
+
+
+def test_the_page_has_its_rows():
+    assert len(ROWS) == 6
