@@ -162,6 +162,13 @@ ORACLES: dict[str, Oracle] = {
             ),
         )
     },
+    "gna-2d-additional": Oracle(
+        W + "generalised_additional",
+        SDPA + " on more keys, mask of listed tokens, and logsumexp",
+        {"M": 35, "P": 35, "Y": 5, **_axis("X", 4, 3, 1), **_axis("Y", 2, 2, 2)},
+        _second,
+        excluded={"masked": SEEN, "empty": WHOLE},
+    ),
     "block-diagonal": Oracle(
         W + "block_diagonal", SDPA + ", block mask", excluded={"masked": LOOKBACK}
     ),

@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from archsim.torch_attention import Given, Outputs, Tensor, attend, tiled
+from archsim.torch_attention import Given, Outputs, Tensor, attend, logits, tiled
 
 
 def _seen(lists: list[list[int]], keys: int) -> Tensor:
@@ -91,6 +91,20 @@ def _strided(size: int, window: int, stride: int, step: int, causal: bool) -> Te
 
 def generalised(x: Given) -> Outputs:
     """Windows with strides and dilation in one to three dimensions of row-major tokens."""
+    return {"AV": attend(x["Q"], x["K"], x["V"], _windows(x))}
+
+
+def generalised_additional(x: Given) -> Outputs:
+    """The same windows, and keys KA with values VA that every query sees; LSE of all logits."""
+    keys, values = torch.cat([x["KA"], x["K"]], 1), torch.cat([x["VA"], x["V"]], 1)
+    window = _windows(x)
+    mask = torch.cat([torch.ones(len(window), x["KA"].shape[1], dtype=torch.bool), window], 1)
+    lse = torch.logsumexp(logits(x["Q"], keys).masked_fill(~mask, -math.inf), -1)
+    return {"AV": attend(x["Q"], keys, values, mask), "LSE": lse}
+
+
+def _windows(x: Given) -> Tensor:
+    """Mask [p,m] of the windows."""
     tokens = x["K"].shape[-1]
     inner = [x.sizes[name] for name in ("Y", "Z") if name in x.sizes]
     axes = ["X", "Y", "Z"][: 1 + len(inner)] if inner else [""]
@@ -100,7 +114,7 @@ def generalised(x: Given) -> Outputs:
         causal = bool(x.parameters.get("causal" + name.lower(), 0.0))
         sizes = (x.sizes["W" + name], x.sizes["S" + name], x.sizes["D" + name])
         mask = torch.kron(mask, _strided(size, *sizes, causal).int())
-    return {"AV": attend(x["Q"], x["K"], x["V"], mask.bool()[: x["Q"].shape[-1]])}
+    return mask.bool()[: x["Q"].shape[-1]]
 
 
 def block_diagonal(x: Given) -> Outputs:

@@ -20,7 +20,8 @@ GROUPS = {
     ),
     "Masks and windows": (
         "causal-1pass causal-gqa-1pass window-1pass window-gqa-1pass sliding-window na-1d "
-        "na-1d-dilated na-2d gna-1d gna-1d-gather gna-2d gna-2d-gather gna-3d gna-3d-gather "
+        "na-1d-dilated na-2d gna-1d gna-1d-gather gna-2d gna-2d-gather "
+        "gna-2d-additional gna-3d gna-3d-gather "
         "block-diagonal hetero-window clear-disk"
     ),
     "Other logits, weights and keys": (

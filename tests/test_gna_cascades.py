@@ -49,6 +49,45 @@ def test_equals_natten(case, form):
     np.testing.assert_allclose(found, out, rtol=0, atol=2e-6)
 
 
+def test_additional_keys_equal_natten():
+    """Ten keys that every query sees, in one softmax with a window of 4 x 4 and stride 2 x 2."""
+    arrays = np.load(GOLDEN / "numerics_additional_kv.npz")
+    q, k, v, out = (by_head(arrays[name], 64) for name in ["q", "k", "v", "out"])
+    more = {"KA": by_head(arrays["additional_keys"], 10)}
+    more["VA"] = by_head(arrays["additional_values"], 10)
+    sizes = {"Y": 8, "WX": 4, "WY": 4, "SX": 2, "SY": 2, "DX": 1, "DY": 1}
+    cascade = ec.load("gna-2d-additional")
+    found = ec.evaluate(cascade, Q=q, K=k, V=v, **more, sizes=sizes)
+    np.testing.assert_allclose(found["AV"], out, rtol=0, atol=2e-6)
+    # Merged by their LSE, attention to the window and to the other keys is attention to both.
+    nobody = {name: array[..., :0] for name, array in more.items()}
+    window = ec.evaluate(cascade, Q=q, K=k, V=v, **nobody, sizes=sizes)
+    logits = np.einsum("hep,het->htp", q, more["KA"]) / np.sqrt(len(q[0]))
+    share = np.exp(window["LSE"] - found["LSE"])
+    rest = np.einsum("htp,hft->hfp", np.exp(logits - found["LSE"][:, None]), more["VA"])
+    merged = share[:, None] * window["AV"] + rest
+    np.testing.assert_allclose(merged, found["AV"], rtol=0, atol=1e-12)
+
+
+PLANES = [case for case in CASES if len(case["input"]) == 2]
+
+
+@pytest.mark.parametrize("case", PLANES, ids=[case["id"] for case in PLANES])
+def test_lse_equals_natten(case):
+    """Without additional keys, LSE is that of the window."""
+    arrays, tokens = np.load(GOLDEN / "numerics.npz"), prod(case["input"])
+    q, k, v, out = (
+        by_head(arrays[f"{case['id']}_{name}"], tokens) for name in ["q", "k", "v", "out"]
+    )
+    sizes, parameters = sizes_of(case)
+    nobody = {"KA": k[..., :0], "VA": v[..., :0]}
+    cascade = ec.load("gna-2d-additional")
+    found = ec.evaluate(cascade, Q=q, K=k, V=v, **nobody, sizes=sizes, **parameters)
+    np.testing.assert_allclose(found["AV"], out, rtol=0, atol=2e-6)
+    lse = arrays[f"{case['id']}_lse"].reshape(tokens, -1).T
+    np.testing.assert_allclose(found["LSE"], lse, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_mask_is_that_of_neighborhood(causal):
     """With one feature that tells keys apart, the weights of a cascade are those of the mask."""

@@ -47,6 +47,11 @@ ROWS: dict[tuple[str, str], tuple[dict[str, int | tuple[int, int]], str]] = {
     ("na-2d", "Y"): ({"Q": 1, "K": 1, "V": 1}, WINDOW),
     ("gna-1d", "M"): ({"K": (1, 3), "V": 1}, MASKED),
     ("gna-2d", "M"): ({"K": (1, 3), "V": 1}, MASKED),
+    ("gna-2d-additional", "M"): ({"K": (1, 3), "V": 1}, MASKED),
+    ("gna-2d-additional", "N"): (
+        {"KA": (1, 3), "K": (1, 3), "VA": 1, "V": 1},
+        "a softmax of both sources; the analysis takes the mask to be one of all of them",
+    ),
     ("gna-3d", "M"): ({"K": (1, 3), "V": 1}, MASKED),
     ("gna-1d-gather", "M"): ({"Q": 1, "K": 1, "V": 1}, WINDOW),
     ("gna-2d-gather", "M"): ({"Q": 1, "K": 1, "V": 1}, WINDOW),
