@@ -55,7 +55,7 @@ def _place(program: Program, variable: str, at: Mapping[str, Any]) -> Any:
     """The coordinate of a variable; along a table's line, which block of keys it is."""
     blocks = program.blocks
     if blocks is not None and variable == blocks.inner:
-        return blocks.of(at, blocks.keys)
+        return blocks.keys[at[blocks.outer], at[blocks.inner]]
     return at[variable]
 
 

@@ -110,11 +110,8 @@ def has_waves(program: Program) -> bool:
     """True if waves execute all that a Program has.
 
     They know no sums that go on from tile to tile in PEs, no sums over words in lanes, no words
-    that rows take one after the other inside a task, no rows as words of a lane, no idle unit, and
-    no table of blocks.
+    that rows take one after the other inside a task, no rows as words of a lane, and no idle unit.
     """
-    if program.blocks is not None:
-        return False
     for task in program.tasks:
         in_lanes = task.unit == program.lanes.name
         operands = [operand for step in task.steps for operand in step.operands]

@@ -122,7 +122,7 @@ class Tables:
         kinds: list[Any] = []
         masks: list[int] = []
         for tile in program.tiles:
-            key = tile.rows, tile.cols, tile.offsets
+            key = tile.rows, tile.cols, tile.offsets, tile.mask
             if key not in numbers:
                 numbers[key] = len(kinds)
                 kinds.append(program.space.mask(tile, program.shape))
@@ -289,8 +289,12 @@ class Tables:
         array = self.edges[operand.name]
         across = self.program.rows if operand.source == "left" else self.program.cols
         # Words that arrive together lie together: their axis comes last.
-        moves = coordinates(self.program, operand.access, self._zero(task) | {across: 1})
-        last = next((axis for axis, index in enumerate(moves) if index), array.ndim - 1)
+        zero = self._zero(task)
+        here, there = (
+            coordinates(self.program, operand.access, at) for at in (zero, zero | {across: 1})
+        )
+        moves = [a != b for a, b in zip(here, there, strict=True)]
+        last = moves.index(True) if any(moves) else array.ndim - 1
         order = (*(axis for axis in range(array.ndim) if axis != last), last)
         if (operand.name, last) not in self._origin:
             self._origin[operand.name, last] = sum(array.size for array in self._arrays)
@@ -316,7 +320,10 @@ class Tables:
         return dict.fromkeys((*self._at, *task.words, self.program.rows, self.program.cols), 0)
 
     def _address(self, task: Task, access: Access, strides: Ints, across: str, origin: int) -> None:
-        """An access is affine: what tile, word and row or column add to its address."""
+        """An access is affine: what tile, word and row or column add to its address.
+
+        The tile's part may come from a table of blocks, which need not have block 0 first.
+        """
         program, zero = self.program, self._zero(task)
 
         def address(at: Mapping[str, Any]) -> Any:
@@ -325,9 +332,10 @@ class Tables:
 
         words, count = _word_variables(program, task), program.word_count(task)
         base = np.broadcast_to(origin + address(self._at), len(program.tiles))
-        offset = np.broadcast_to(address(words), count)
+        first = int(address({}))
+        offset = np.broadcast_to(address(words) - first, count)
         rows = np.broadcast_to(words.get(program.rows, 0), count)
-        self._edges.append((base, offset, rows, int(address({across: 1}))))
+        self._edges.append((base, offset, rows, int(address({across: 1})) - first))
 
 
 def _strides(extents: tuple[int, ...]) -> Ints:

@@ -17,6 +17,7 @@ from archsim.hdl.top import generate
 from archsim.neighborhood_blocks import best_lines, lines_of
 from archsim.neighborhood_run import lower_neighborhood, run_neighborhood
 from archsim.pe import simulate_pe
+from archsim.wave import simulate_waves
 from einsum_cascade.neighborhood import Neighborhood
 
 
@@ -71,7 +72,14 @@ def test_every_rung_agrees_and_computes_masked_attention(count):
             "K": lines.permuted(k, blocks=True)[None],
             "V": lines.permuted(v, blocks=True)[None],
         }
-        found = lines.restored(simulate_pe(program, given).outputs["AV"][0], tokens)
+        plain, waves = simulate_pe(program, given), simulate_waves(program, given)
+        assert waves.timeline.cycles == plain.timeline.cycles == reference.cycles
+        assert waves.timeline.facts == plain.timeline.facts
+        assert waves.timeline.totals == plain.timeline.totals
+        np.testing.assert_array_equal(waves.outputs["AV"], plain.outputs["AV"])
+        busy = waves.timeline.totals.active.values()
+        assert waves.executed == {task: n for tasks in busy for task, n in tasks.items()}
+        found = lines.restored(plain.outputs["AV"][0], tokens)
         np.testing.assert_allclose(found, dense(neighborhood, q, k, v), rtol=0, atol=1e-12)
 
     agree()
