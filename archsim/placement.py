@@ -18,7 +18,7 @@ from fractions import Fraction
 from functools import lru_cache
 from math import prod
 
-from archsim.arch import Architecture
+from archsim.arch import Architecture, Array
 from archsim.block_filters import BlockFilters
 from archsim.errors import ArchError
 from archsim.filters import HINT, Filters, filters_of, refusal
@@ -120,9 +120,8 @@ def place(
         CascadeError: the workload lacks the size of a rank.
     """
     cascade, workload = packed(recognised(cascade, mapping), workload)
-    problems = list(_check(cascade, architecture, mapping))
-    if problems:
-        raise ArchError(problems)
+    if not _fits(cascade, mapping, architecture.name, architecture.arrays):
+        raise ArchError(_check(cascade, architecture.name, architecture.arrays, mapping))
     batch = prod(workload.size(rank, 1) for rank in BATCH_RANKS if rank not in cascade.ranks)
     if mapping.layouts:
         placed = Placed(cascade, workload, architecture, mapping, _NO_TILING, batch, ())
@@ -161,8 +160,17 @@ def placed_alone(placed: Placed, *, double_buffer: bool = True) -> tuple[Placed,
     return tuple(stages)
 
 
-def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> Iterator[Problem]:
+@lru_cache(maxsize=256)
+def _fits(cascade: Cascade, mapping: Mapping, name: str, arrays: tuple[Array, ...]) -> bool:
+    """True if `_check` finds nothing; the answer is the same for many design points."""
+    return next(_check(cascade, name, arrays, mapping), None) is None
+
+
+def _check(
+    cascade: Cascade, chip: str, arrays: tuple[Array, ...], mapping: Mapping
+) -> Iterator[Problem]:
     """Everything about the names in a mapping that does not fit cascade and architecture."""
+    by_name = {array.name: array for array in reversed(arrays)}
     defined = [einsum.name for einsum in cascade.einsums if not einsum.is_initial]
     placed = dict(mapping.placements)
     splits = [*mapping.partitions]
@@ -176,7 +184,7 @@ def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> It
         yield mapping.problem(
             ("placement",),
             f"{mapping.name} does not place {', '.join(missing)} of {cascade.name}",
-            f"add to placement: {missing[0]}: {{array: {architecture.arrays[0].name}, ...}}",
+            f"add to placement: {missing[0]}: {{array: {arrays[0].name}, ...}}",
         )
     for name, where in mapping.placements:
         at = ("placement", name)
@@ -186,14 +194,14 @@ def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> It
             continue
         if where.array is None:
             continue
-        array = architecture.array(where.array)
+        array = by_name.get(where.array)
         if array is None:
-            known = [array.name for array in architecture.arrays]
-            hint = legal_words(where.array, known, f"arrays of {architecture.name}")
+            known = [array.name for array in arrays]
+            hint = legal_words(where.array, known, f"arrays of {chip}")
             yield mapping.problem((*at, "array"), f"unknown array '{where.array}'", hint)
             continue
         if array.count != 1:
-            what = f"{architecture.name} has {array.count} of {array.name}; only one can be used"
+            what = f"{chip} has {array.count} of {array.name}; only one can be used"
             yield mapping.problem((*at, "array"), what, "set its count to 1")
         for axis, names in where.axes:
             if axis not in dict(array.axes):
@@ -208,7 +216,7 @@ def _check(cascade: Cascade, architecture: Architecture, mapping: Mapping) -> It
                 if array.cost(operator) is None:
                     known = [row.operator for row in array.operators]
                     hint = legal_words(operator, known, f"operators of {array.name}")
-                    what = f"{array.name} of {architecture.name} cannot compute {operator}, "
+                    what = f"{array.name} of {chip} cannot compute {operator}, "
                     yield mapping.problem(at, what + f"which {einsum} needs", hint)
     listed = [name for phase in mapping.phases for name in phase]
     for name in (*defined, *listed) if mapping.phases else ():

@@ -165,7 +165,10 @@ class Cascade:
 
     def rank_of(self, variable: str) -> str:
         """Return the rank that a variable ranges over."""
-        return dict(self.variables).get(variable, variable.upper())
+        for name, rank in self.variables:
+            if name == variable:
+                return rank
+        return variable.upper()
 
     def parts_of(self, rank: str) -> tuple[str, ...]:
         """Return the parts of a split rank, outermost first, or the rank itself."""

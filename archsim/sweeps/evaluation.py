@@ -16,8 +16,6 @@ from archsim.sweeps.axes import Value, cell
 from archsim.sweeps.inputs import Bases, Inputs
 from einsum_cascade.errors import SourceError
 
-# Inputs that a worker keeps before it forgets them all: architectures of other points, mostly.
-KEPT = 2_000
 NONE: Mapping[str, Any] = {}
 
 
@@ -46,8 +44,7 @@ def _inputs(bases: bytes) -> Inputs:
 def evaluate_chunk(chunk: Chunk) -> list[tuple[str, str]]:
     """Evaluate points: key and line of each, in no particular order. A failure is a line, too."""
     inputs = _inputs(chunk.bases)
-    if len(inputs.made) > KEPT:
-        inputs.made.clear()
+    inputs.make_room()
     found = []
     points: list[tuple[Task, Point]] = []
     for task in chunk.tasks:

@@ -40,6 +40,8 @@ from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
 
 # What may stand in front of the first dot of a path. A label says nothing but what to call a point.
 PREFIXES = (*KINDS, "sizes", "neighborhood", "numbers", "label")
+# Inputs that are kept for points to come.
+KEPT = 2_000
 # Cascade and mapping of a neighbourhood, if the sweep names none.
 NEIGHBORHOOD = {"cascade": "softmax-1pass", "mapping": "gna"}
 
@@ -132,6 +134,18 @@ class Inputs:
 
     bases: Bases
     made: dict[str, Any] = field(default_factory=dict)
+    # Documents with values put in, and their digests, by kind, name and values.
+    documents: dict[tuple[str, str, str], tuple[Document, str]] = field(default_factory=dict)
+
+    # By the digest of an architecture, that of what is left without its speed.
+    slow: dict[str, str] = field(default_factory=dict)
+
+    def make_room(self) -> None:
+        """Forget all that was made before it gets too much: architectures, mostly."""
+        if max(len(self.made), len(self.documents)) > KEPT:
+            self.made.clear()
+            self.documents.clear()
+            self.slow.clear()
 
     def named(self, values: Mapping[str, Value], kind: str) -> tuple[Document, str] | None:
         """The document of a kind with the values of a point put in, and its digest."""
@@ -142,18 +156,12 @@ class Inputs:
             return None
         start = kind + "."
         changes = {p.removeprefix(start): v for p, v in values.items() if p.startswith(start)}
-        base = self.bases.documents[kind, str(name)]
-        if not changes:
-            return base, self._digest_of(base)
-        document = overridden(base, changes, tuple(KIND[kind].model().model_fields))
-        return document, digest(document.data)
-
-    def _digest_of(self, base: Document) -> str:
-        known = f"digest of {id(base)}"
-        if known not in self.made:
-            self.made[known] = digest(base.data)
-        found: str = self.made[known]
-        return found
+        known = (kind, str(name), repr(changes))
+        if known not in self.documents:
+            base = self.bases.documents[kind, str(name)]
+            document = overridden(base, changes, tuple(KIND[kind].model().model_fields))
+            self.documents[known] = document, digest(document.data)
+        return self.documents[known]
 
     def key(self, values: Mapping[str, Value]) -> str:
         """What tells a point apart: the content of its inputs and of its cells, and the version."""
@@ -167,13 +175,15 @@ class Inputs:
         found = {kind: self.named(values, kind) for kind in KINDS}
         hardware = found.pop("arch")
         assert hardware is not None
+        if hardware[1] not in self.slow:
+            self.slow[hardware[1]] = digest(_without_speed(hardware[0].data))
         rest = {
             path: value
             for path, value in values.items()
             if path.startswith(("sizes.", "neighborhood.", "numbers."))
         }
         parts = [named and named[1] for named in found.values()]
-        return digest([parts, rest, _without_speed(hardware[0].data)])
+        return digest([parts, rest, self.slow[hardware[1]]])
 
     def point(self, values: Mapping[str, Value]) -> Point:
         """The inputs of a point; CascadeError or ArchError where a value is not legal."""

@@ -165,6 +165,7 @@ class _Run:
         return list(asked)
 
     def _task(self, values: dict[str, Value]) -> Task:
+        self.inputs.make_room()
         return Task(self.inputs.key(values), values)
 
     def _families(self, tasks: Iterable[Task]) -> Iterable[list[Task]]:
