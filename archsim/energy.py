@@ -95,15 +95,17 @@ def _add_up(entries: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 def _operators(placed: Placed) -> list[Spent]:
     spent = []
+    table = dict(placed.architecture.energy_pj)
     for work in placed.work:
         array = placed.architecture.array(work.array or "")
         for operator, count in work.operations:
             row = array.cost(operator) if array else None
             for action, number in row.actions if row else ():
-                actions = Fraction(count * number * placed.batch)
+                actions = count * number * placed.batch
                 name = f"{work.array}.{kind_of(operator, action)}"
-                pj = float(actions) * action_pj(placed.architecture, action)
-                spent.append(Spent(name, work.einsum, actions, pj))
+                each = table.get(action)
+                pj = actions * (action_pj(placed.architecture, action) if each is None else each)
+                spent.append(Spent(name, work.einsum, Fraction(actions), pj))
     return spent
 
 

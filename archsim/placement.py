@@ -376,6 +376,12 @@ def _phase(
     write: dict[str, Fraction] = {}
     names = dict(tiling.names)
     refetch = dict(mapping.refetch)
+    later = {
+        access.tensor
+        for other in cascade.einsums
+        if other.name not in group
+        for access in other.reads
+    }
     for einsum in cascade.einsums:
         if einsum.name not in group:
             continue
@@ -387,13 +393,7 @@ def _phase(
                     at = mapping.place("refetch", tensor.name)
                     words *= compute(refetch[tensor.name], names, at)
                 read[tensor.name] = words
-        later = any(
-            access.tensor == einsum.name
-            for other in cascade.einsums
-            for access in other.reads
-            if other.name not in group
-        )
-        if cascade.tensor(einsum.name).role == "output" or later:
+        if cascade.tensor(einsum.name).role == "output" or einsum.name in later:
             write[einsum.name] = Fraction(_size(cascade, tiling, einsum.name))
     for name, share in mapping.spilled:
         if name in group:

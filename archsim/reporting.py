@@ -276,7 +276,8 @@ def make_report(placed: Placed, level: str, accounting: str = "consistent") -> R
             busy.setdefault(work.array, {})[work.einsum] = work.busy * placed.batch
     area = _area(placed.architecture, accounting)
     steady = Steady(computed, energy(placed, found, accounting), area, {})
-    return _report(placed, found, level, accounting, busy, {}, steady)
+    least = found.cycles if level == "bound" else None
+    return _report(placed, found, level, accounting, busy, {}, steady, least)
 
 
 def _report(
@@ -287,7 +288,9 @@ def _report(
     busy: dict[str, dict[str, int]],
     stall_cycles: dict[str, dict[str, int]],
     steady: Steady,
+    least: Fraction | None = None,
 ) -> Report:
+    """A report; `least` is the lower bound, if that is what was found."""
     tiling = placed.tiling
     architecture = placed.architecture
     extents = dict(tiling.extents)
@@ -326,7 +329,7 @@ def _report(
         utilization_by_einsum=by_array,
         buffer_bytes={"needed": tiling.held_bytes, "capacity": tiling.capacity_bytes},
         bottleneck=found.bottleneck,
-        lower_bound_cycles=ceil(against_traffic(placed, steady.computed).cycles),
+        lower_bound_cycles=ceil(least or against_traffic(placed, steady.computed).cycles),
         stall_cycles=stall_cycles,
         buffer_ports=steady.buffer_ports,
         tiles={part: extents[part] for _, parts in tiling.partitions for part in parts},

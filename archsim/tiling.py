@@ -33,7 +33,10 @@ class Tiling:
 
     def leaves(self, rank: str) -> tuple[str, ...]:
         """Parts of a rank, outermost first, or the rank itself."""
-        return dict(self.partitions).get(rank, (rank,))
+        for whole, parts in self.partitions:
+            if whole == rank:
+                return parts
+        return (rank,)
 
 
 def tile(

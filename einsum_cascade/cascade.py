@@ -139,6 +139,28 @@ class Cascade:
     declared_outputs: tuple[str, ...] = ()
     description: str = field(default="", compare=False)
     paper: str = field(default="", compare=False)
+    # What is looked up all the time, and the hash, which goes through every expression.
+    _rank_of: dict[str, str] = field(init=False, compare=False, repr=False)
+    _tensor: dict[str, Tensor] = field(init=False, compare=False, repr=False)
+    _defining: dict[str, tuple[Einsum, ...]] = field(init=False, compare=False, repr=False)
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Look the parts up once."""
+        defining: dict[str, tuple[Einsum, ...]] = {}
+        for einsum in self.einsums:
+            defining[einsum.name] = (*defining.get(einsum.name, ()), einsum)
+        found = (self.name, self.einsums, self.tensors, self.variables, self.splits)
+        more = (self.concatenations, self.parameters, self.default_sizes)
+        put = object.__setattr__
+        put(self, "_rank_of", dict(self.variables))
+        put(self, "_tensor", {tensor.name: tensor for tensor in reversed(self.tensors)})
+        put(self, "_defining", defining)
+        put(self, "_hash", hash((found, more)))
+
+    def __hash__(self) -> int:
+        """Hash as computed once."""
+        return self._hash
 
     @property
     def ranks(self) -> tuple[str, ...]:
@@ -161,14 +183,11 @@ class Cascade:
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor by name; KeyError if there is none (a bug of the caller)."""
-        return next(t for t in self.tensors if t.name == name)
+        return self._tensor[name]
 
     def rank_of(self, variable: str) -> str:
         """Return the rank that a variable ranges over."""
-        for name, rank in self.variables:
-            if name == variable:
-                return rank
-        return variable.upper()
+        return self._rank_of.get(variable, variable.upper())
 
     def parts_of(self, rank: str) -> tuple[str, ...]:
         """Return the parts of a split rank, outermost first, or the rank itself."""
@@ -184,7 +203,7 @@ class Cascade:
 
     def defining(self, tensor: str) -> tuple[Einsum, ...]:
         """The Einsums that define a tensor; none for an input."""
-        return tuple(einsum for einsum in self.einsums if einsum.target.tensor == tensor)
+        return self._defining.get(tensor, ())
 
     def __str__(self) -> str:
         """Print the text that parses to this cascade."""
