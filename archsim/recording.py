@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import inf
 
 from archsim.chain import Chain
-from archsim.granules import TICKS, Granule
+from archsim.granules import TICKS, Granule, ticks_of
 from archsim.nest import acting
 from archsim.program import Move, Program
 from archsim.sequence import runs_of
@@ -87,19 +88,17 @@ class Part:
         """True if that is all of it."""
         return self.cycles == self.timeline.cycles
 
-    @property
-    def tiles(self) -> int:
+    @cached_property
+    def whole_tiles(self) -> tuple[int, ...]:
         """Tiles of which everything is recorded."""
-        slots: dict[int, int] = {}
-        for fact in self.facts:
-            slots[fact.tile] = slots.get(fact.tile, 0) + fact.count
         program = self.run.program
-        wanted = dict.fromkeys(slots, 0)
+        left = dict.fromkeys(range(len(program.tiles)), 0)
         for task in program.tasks:
             for tile in program.acting[task.name]:
-                if tile in wanted:
-                    wanted[tile] += program.slots(task)
-        return sum(slots[tile] == wanted[tile] for tile in slots)
+                left[tile] += program.slots(task)
+        for fact in self.facts:
+            left[fact.tile] -= fact.count
+        return tuple(tile for tile, slots in left.items() if not slots)
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class Recording:
     def __str__(self) -> str:
         """Say how much of the run is recorded."""
         shown = sum(part.cycles for part in self.parts)
-        tiles = sum(part.tiles for part in self.parts)
+        tiles = sum(len(part.whole_tiles) for part in self.parts)
         if shown == self.cycles:
             return f"all {self.cycles:,} cycles, {tiles:,} tiles"
         start = "of each phase " if len(self.parts) > 1 else ""
@@ -180,18 +179,49 @@ def _certain(run: Run, margin: int) -> int:
     def is_sure(tile: int, lag: int) -> bool:
         return tile in sure or place[tile] + lag < end
 
-    slots = [
+    slots = min(
         issue.at - 1
         for issues in run.issued.values()
         for issue in issues
         if not is_sure(issue.op.tile.index, lags[issue.op.task.name])
-    ]
-    moves = [
+    )
+    starts = [
         (moved.end - moved.granule.ticks) // TICKS
         for moved in run.channel.done
         if not is_sure(moved.granule.tile, moved.granule.move.lag)
     ]
-    return min([*slots, *moves], default=run.cycles)
+    return max(0, min([slots, *starts, *(_next_move(run, move, slots) for move in program.moves)]))
+
+
+def _next_move(run: Run, move: Move, slots: int) -> int:
+    """The cycle before which the first granule of a move that is left out can't start.
+
+    Fetches run ahead of the tasks that read them, as far as the buffer has room.
+    """
+    program = run.program
+    if move.kind == "store":
+        # Its last word is made behind all slots that are certain.
+        size = program.granule_bytes(move, program.tiles[0])
+        return slots - -(-ticks_of(program.architecture, size) // TICKS)
+    free = run.channel.free // TICKS
+    granules = [moved.granule for moved in run.channel.done if moved.granule.move == move]
+    if len(granules) < move.entries:
+        return free
+    oldest = granules[-move.entries]
+    if oldest.number not in _closed(run, move) and not program.by_table(move):
+        # Tiles that are left out read it.
+        return slots
+    return max(free, _last_read(run, oldest))
+
+
+def _last_read(run: Run, granule: Granule) -> int:
+    """The last slot of the tasks that read a granule."""
+    return max(
+        run.at[name, tile][-1]
+        for name in granule.move.tasks
+        for tile in granule.tiles
+        if tile in run.program.ordinals[name]
+    )
 
 
 def _part(run: Run, timeline: Timeline, offset: int, cycles: int) -> Part:
@@ -265,12 +295,7 @@ def _held(run: Run) -> dict[str, list[tuple[float, int]]]:
         else:
             come, gone = (tick - granule.ticks) / TICKS, inf
             if granule.number in closed[move.name]:
-                gone = max(
-                    run.at[name, tile][-1]
-                    for name in move.tasks
-                    for tile in granule.tiles
-                    if tile in program.ordinals[name]
-                )
+                gone = _last_read(run, granule)
         found[move.tensor] += [(come, granule.bytes), (gone, -granule.bytes)]
     return found
 

@@ -67,6 +67,7 @@ def run(
     from einsum_cascade import catalog
 
     _check_outputs(trace, plot)
+    timeline: Timeline | ChainTimeline | None
     if program is not None:
         _alone(cascade, mapping, model, set_)
         report, timeline = _run_program(program, arch, level or "tile", accounting)
