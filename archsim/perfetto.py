@@ -33,7 +33,8 @@ def trace_events(recording: Recording) -> list[Event]:
     events: list[Event] = []
     arrows = 0
     for number, part in enumerate(recording.parts, 1):
-        events.append(_phase(tracks, part, number, len(recording.parts)))
+        if part.cycles:
+            events.append(_phase(tracks, part, number, len(recording.parts)))
         events += _slices(tracks, part)
         events += _moves(tracks, part)
         events += _counters(tracks, part)

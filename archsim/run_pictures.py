@@ -96,8 +96,8 @@ def _steps(levels: Mapping[str, Levels], until: int, scale: int) -> tuple[tuple[
     each = -(-2 * until // STEPS)
     is_dense = any(len(changes) > STEPS for changes in levels.values()) and each > 1
     for number, (name, changes) in enumerate(levels.items()):
-        shown = _most(changes, until, each) if is_dense else list(changes)
-        shown = [(time, level) for time, level in shown if time < until]
+        kept = _most(changes, until, each) if is_dense else changes
+        shown = [(time, level) for time, level in kept if time < until]
         shown.append((until, shown[-1][1]))
         colour = COLOURS[number % len(COLOURS)]
         x = tuple(time for time, _ in shown)
@@ -106,7 +106,7 @@ def _steps(levels: Mapping[str, Levels], until: int, scale: int) -> tuple[tuple[
     return tuple(series), f"; the most in every {each:,} cycles" if is_dense else ""
 
 
-def _most(changes: Levels, until: int, each: int) -> list[tuple[float, float]]:
+def _most(changes: Levels, until: int, each: int) -> Levels:
     """The highest level of each stretch of as many cycles."""
     most: dict[int, float] = {}
     ends = [time for time, _ in changes[1:]] + [float(until)]
@@ -114,7 +114,7 @@ def _most(changes: Levels, until: int, each: int) -> list[tuple[float, float]]:
         for stretch in range(int(time // each), max(int(time // each) + 1, ceil(end / each))):
             most[stretch] = max(level, most.get(stretch, 0))
     # The last one may be cut off.
-    return [(stretch * each, level) for stretch, level in sorted(most.items())][:-1]
+    return tuple((stretch * each, level) for stretch, level in sorted(most.items()))[:-1]
 
 
 def _roofline(report: Report, name: str) -> Chart:
