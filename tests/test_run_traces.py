@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -19,8 +20,9 @@ import einsum_cascade as ec
 from archsim import arch, mapping
 from archsim.errors import ArchError
 from archsim.lowering import lower
+from archsim.neighborhood_run import lower_neighborhood
 from archsim.perfetto import trace_events, write_trace
-from archsim.recording import record
+from archsim.recording import LIMIT, record
 from archsim.reporting import run_timed
 from archsim.simulation import simulate
 from archsim.timeline import ChainTimeline, busy_slots, stalls
@@ -321,6 +323,30 @@ def test_a_million_tokens_show_their_beginning(tmp_path):
     starts = [one["ts"] for one in trace.slices["array_2d", "QK"]]
     assert {b - a for a, b in pairwise(starts[10:20])} == {64 + 64 + 7 + 1 + 1}
     assert (tmp_path / "t.json.gz").stat().st_size < 200_000
+
+
+def test_the_beginning_with_a_table_of_blocks_is_exact():
+    """Which key tiles are fetched, and read by whom, is looked up, not counted."""
+    neighborhood = ec.Neighborhood((200,), (23,), (4,))
+    tiles = neighborhood.tiles((4,), (4,))
+    sizes = ec.workload(E=3, F=3, H=3)
+    for entries in (3, 9):
+        program = lower_neighborhood(neighborhood, tiles, sizes, "fusemax-4x4", entries=entries)
+        part = beginning_is_the_same(simulate(program), 9_000)
+        assert 0 < part.cycles < part.parts[0].timeline.cycles
+        check_whole(simulate(program))
+
+
+def test_the_page_shows_what_the_command_prints(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "runs.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
+    words, _, expected = block.partition("\n")
+    done = command(*words.removeprefix("$ archsim ").split(), cwd=tmp_path)
+    assert (done.stderr + done.stdout).startswith(expected)
+    # What the page says of a layer of BERT.
+    timeline = simulate(low("softmax-1pass", "fusemax", "fusemax", "bert", M=4096, P=4096))
+    assert str(record(timeline)) in page
+    assert f"{LIMIT:,} micro-ops" in page
 
 
 def command(*words, cwd):
