@@ -208,7 +208,7 @@ def _next_move(run: Run, move: Move, slots: int) -> int:
     if len(granules) < move.entries:
         return free
     oldest = granules[-move.entries]
-    if oldest.number not in _closed(run, move) and not program.by_table(move):
+    if oldest.number not in _closed(run, move):
         # Tiles that are left out read it.
         return slots
     return max(free, _last_read(run, oldest))
@@ -306,13 +306,13 @@ def _closed(run: Run, move: Move) -> set[int]:
     granules = [moved.granule for moved in run.channel.done if moved.granule.move == move]
     if program.only is None:
         return {granule.number for granule in granules}
-    # What made room for another one has been read.
-    found = {granule.number for granule in granules[: -move.entries]}
-    if not program.by_table(move):
-        others = {loop.variable: "last" for loop in program.nest if loop.variable not in move.loops}
-        ends = set(acting(program.space, program.tiles, others, whole=False))
-        found |= {granule.number for granule in granules if granule.tiles[-1] in ends}
-    return found
+    if program.by_table(move):
+        blocks = program.blocks
+        assert blocks is not None
+        return {g.number for g in granules if blocks.is_last(dict(program.tiles[g.tiles[-1]].at))}
+    others = {loop.variable: "last" for loop in program.nest if loop.variable not in move.loops}
+    ends = set(acting(program.space, program.tiles, others, whole=False))
+    return {granule.number for granule in granules if granule.tiles[-1] in ends}
 
 
 def _read(run: Run, until: int) -> Iterator[Flow]:
