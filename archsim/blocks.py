@@ -65,6 +65,15 @@ class Blocks:
         """The entry of a table at some coordinates."""
         return int(table[at[self.outer], at[self.inner]])
 
+    def is_last(self, at: Mapping[str, int]) -> bool:
+        """True if the block of a tile is fetched anew before it is visited again, if it ever is."""
+        line, position = at[self.outer], at[self.inner]
+        same = self.keys[line:] == self.of(at, self.keys)
+        same &= np.arange(self.keys.shape[1]) < self.lengths[line:, None]
+        same[0, : position + 1] = False
+        later = np.flatnonzero(same)
+        return not later.size or bool(self.fetched[line:].flat[later[0]])
+
 
 def fetches(lines: Sequence[Sequence[int]], entries: int) -> list[list[bool]]:
     """Which visits find their block missing, if a buffer of `entries` blocks drops the oldest.

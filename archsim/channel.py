@@ -11,12 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from archsim.granules import TICKS, Granule, granules, latency_of
 from archsim.program import Program, Task
 
 # Issue slots by task, or move, and tile; those of a move are the cycle in which it is over.
 Slots = dict[tuple[str, int], list[int]]
+
+
+class Moved(NamedTuple):
+    """A granule that has been moved: the tick that ends it, and the cycle in which it is over."""
+
+    granule: Granule
+    end: int
+    over: int
 
 
 @dataclass
@@ -27,7 +36,7 @@ class Channel:
     moved: int = 0
     free: int = 0
     busy: int = 0
-    done: list[tuple[Granule, int]] = field(default_factory=list)
+    done: list[Moved] = field(default_factory=list)
 
     @cached_property
     def order(self) -> list[Granule]:
@@ -93,6 +102,6 @@ class Channel:
                 over = -(-self.free // TICKS)
             self.busy += granule.ticks
             at[granule.move.name, granule.tile] = [over]
-            self.done.append((granule, over))
+            self.done.append(Moved(granule, self.free, over))
             self.moved += 1
         return self.moved > start

@@ -8,9 +8,9 @@ limits are straight. A value that an earlier tile made is that of the nearest on
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,15 +113,18 @@ class Nest:
         mask = FULL if self.blocks is None else self.blocks.of(at, self.blocks.masks)
         return Tile(index, tuple(at.items()), rows, cols, tuple(offsets), mask)
 
-    def tiles(self) -> tuple[Tile, ...]:
-        """Every tile in order."""
-        found: list[Tile] = []
+    def tiles(self, most: int | None = None) -> tuple[Tile, ...]:
+        """Every tile in order, or at most so many."""
+        return tuple(islice(self._tiles(), most))
+
+    def _tiles(self) -> Iterator[Tile]:
         names = [loop.variable for loop in self.loops]
+        found = 0
         for point in product(*(range(loop.count) for loop in self.loops)):
-            tile = self.tile(len(found), dict(zip(names, point, strict=True)))
+            tile = self.tile(found, dict(zip(names, point, strict=True)))
             if tile is not None:
-                found.append(tile)
-        return tuple(found)
+                found += 1
+                yield tile
 
     def mask(self, tile: Tile, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Which PEs of an array of that many rows and columns hold points that are kept."""
@@ -135,6 +138,45 @@ class Nest:
             block = self.blocks.mask(tile.mask)[: shape[0], : shape[1]]
             kept[: block.shape[0], : block.shape[1]] &= block
         return kept
+
+
+def acting(
+    nest: Nest, tiles: Iterable[Tile], when: dict[str, str], *, whole: bool
+) -> tuple[int, ...]:
+    """Tiles on which a task acts that does so on the first or last tile of some loops.
+
+    Args:
+        nest: where they come from.
+        tiles: all of its tiles, or those of its beginning.
+        when: "first" or "last" by loop variable.
+        whole: False if `tiles` are the beginning only: a last tile may lie behind it.
+    """
+    if not when:
+        return tuple(tile.index for tile in tiles)
+    found: dict[tuple[int, ...], tuple[tuple[int, ...], Tile]] = {}
+    for tile in tiles:
+        group = tuple(c for loop, c in tile.at if loop not in when)
+        # The earliest in loops of which the first is wanted, the latest in the others.
+        late = tuple(c if when[v] == "last" else -c for v, c in tile.at if v in when)
+        if group not in found or late > found[group][0]:
+            found[group] = late, tile
+    chosen = (tile for _, tile in found.values())
+    return tuple(sorted(t.index for t in chosen if whole or not _is_followed(nest, t, when)))
+
+
+def _is_followed(nest: Nest, tile: Tile, when: dict[str, str]) -> bool:
+    """True if some tile of the nest is a better first or last one, in those loops."""
+    counts = {loop.variable: loop.count for loop in nest.loops if loop.variable in when}
+    at = dict(tile.at)
+    names = list(counts)
+    for i, name in enumerate(names):
+        better = range(at[name] + 1, counts[name]) if when[name] == "last" else range(at[name])
+        outside = ((at[other],) for other in names[:i])
+        inside = (range(counts[other]) for other in names[i + 1 :])
+        for point in product(*outside, better, *inside):
+            if nest.tile(0, {**at, **dict(zip(names, point, strict=True))}) is not None:
+                return True
+    return False
 
 
 def mask_table(

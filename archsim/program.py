@@ -21,7 +21,7 @@ from archsim.arch import Architecture, Array
 from archsim.blocks import Blocks
 from archsim.energy import through_buffer
 from archsim.issue import Body, show_entry
-from archsim.nest import Limit, Loop, Nest, Tile, mask_table, span
+from archsim.nest import Limit, Loop, Nest, Tile, acting, mask_table, span
 from archsim.placement import Placed
 from archsim.tasks import FUNCTIONS, SOURCES, Move, Operand, Register, Step, Task
 from einsum_cascade.cascade import Cascade
@@ -48,6 +48,8 @@ class Program:
     moves: tuple[Move, ...] = ()
     # Or, instead of limits, a table of which tiles are there.
     blocks: Blocks | None = None
+    # If not all of it: its first tiles, for those who look at the beginning of a long run.
+    only: int | None = None
     # The file it was read from, if any.
     document: Document | None = None
 
@@ -199,7 +201,7 @@ class Program:
     @cached_property
     def tiles(self) -> tuple[Tile, ...]:
         """Every tile in order. Tiles that hold no element, or none that is kept, are left out."""
-        return self.space.tiles()
+        return self.space.tiles(self.only)
 
     @cached_property
     def masks(self) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
@@ -213,19 +215,11 @@ class Program:
     @cached_property
     def acting(self) -> dict[str, tuple[int, ...]]:
         """For each task, the tiles on which it acts; some act once in a loop, first or last."""
-        return {task.name: tuple(self._acting(dict(task.when))) for task in self.tasks}
-
-    def _acting(self, when: dict[str, str]) -> list[int]:
-        if not when:
-            return list(range(len(self.tiles)))
-        found: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = {}
-        for tile in self.tiles:
-            group = tuple(c for loop, c in tile.at if loop not in when)
-            # The earliest in loops of which the first is wanted, the latest in the others.
-            late = tuple(c if when[v] == "last" else -c for v, c in tile.at if v in when)
-            if group not in found or late > found[group][0]:
-                found[group] = late, tile.index
-        return sorted(index for _, index in found.values())
+        whole = self.only is None
+        return {
+            task.name: acting(self.space, self.tiles, dict(task.when), whole=whole)
+            for task in self.tasks
+        }
 
     @cached_property
     def ordinals(self) -> dict[str, dict[int, int]]:

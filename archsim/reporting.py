@@ -144,6 +144,23 @@ def run(
         CascadeError: the cascade or the sizes are not legal.
         ArchError: the architecture or the mapping is not legal, or the two do not fit.
     """
+    found, _ = run_timed(
+        cascade, workload, architecture, mapping_, level=level, accounting=accounting, sizes=sizes
+    )
+    return found
+
+
+def run_timed(
+    cascade: Cascade | str,
+    workload: Workload | str,
+    architecture: arch.Architecture | str,
+    mapping_: mapping.Mapping | str,
+    *,
+    level: str | None = None,
+    accounting: str = "consistent",
+    sizes: Mapping[str, int] | None = None,
+) -> tuple[Report, Timeline | ChainTimeline | None]:
+    """As `run`, and what happened when; None at the levels that simulate nothing."""
     if level is not None and level not in LEVELS:
         hint = legal_words(level, LEVELS, "levels")
         raise ArchError(Problem(Source("level"), f"unknown level '{level}'", hint=hint))
@@ -160,10 +177,11 @@ def run(
     # The papers' tiling rules leave no room for a second tile of the operands.
     placed = place(cascade, workload, architecture, found, double_buffer=level != "published")
     if level in ESTIMATES:
-        return make_report(placed, level, accounting)
+        return make_report(placed, level, accounting), None
     from archsim import simulation
 
-    return report(simulation.simulate(lower_placed(placed), level), level, accounting)
+    timeline = simulation.simulate(lower_placed(placed), level)
+    return report(timeline, level, accounting), timeline
 
 
 def bound(

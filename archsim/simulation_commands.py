@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from archsim.mapping import Mapping
     from archsim.program import Program
     from archsim.reporting import Report
+    from archsim.timeline import ChainTimeline, Timeline
 
 
 @app.command()
@@ -53,6 +54,11 @@ def run(
     accounting: Annotated[
         str, typer.Option(help="consistent, or paper: energy as the mapping's paper counts it.")
     ] = "consistent",
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="A .json.gz file for what happened when, to open in ui.perfetto.dev."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="A folder for figures of the run.")] = None,
     as_json: Json = False,
 ) -> None:
     """Put a cascade on an accelerator: cycles, traffic, utilization."""
@@ -60,14 +66,20 @@ def run(
     from archsim.mapping import load_mapping
     from einsum_cascade import catalog
 
+    _check_outputs(trace, plot)
+    timeline: Timeline | ChainTimeline | None
     if program is not None:
         _alone(cascade, mapping, model, set_)
-        report = _run_program(program, arch, level or "tile", accounting)
+        report, timeline = _run_program(program, arch, level or "tile", accounting)
     else:
         name, hardware, placing = _three(cascade, arch, mapping)
         what, found = catalog.load(name), load_mapping(placing)
         workload = _workload(what, found, model, set_)
-        report = reporting.run(what, workload, hardware, found, level=level, accounting=accounting)
+        report, timeline = reporting.run_timed(
+            what, workload, hardware, found, level=level, accounting=accounting
+        )
+    if trace is not None or plot is not None:
+        _show(report, timeline, trace, plot)
     if as_json:
         print_json(report.as_dict())
     else:
@@ -115,13 +127,60 @@ def _alone(*others: object) -> None:
         raise bad("--program", what, "leave CASCADE, --mapping, --model and --set out")
 
 
-def _run_program(path: Path, arch: str | None, level: str, accounting: str) -> Report:
+def _run_program(
+    path: Path, arch: str | None, level: str, accounting: str
+) -> tuple[Report, Timeline | ChainTimeline]:
     from archsim import program_file, reporting, simulation
 
     if level not in ("tile", "pe"):
         raise bad("--level", f"a program can't be run at level '{level}'", "levels: tile, pe")
     timeline = simulation.simulate(program_file.load_program(path, arch), level)
-    return reporting.report(timeline, level, accounting)
+    return reporting.report(timeline, level, accounting), timeline
+
+
+def _check_outputs(trace: Path | None, plot: Path | None) -> None:
+    """Refuse places that can't be written to before anything is run."""
+    if trace is not None:
+        if not trace.name.endswith(".json.gz"):
+            stem = trace.name.removesuffix(".gz").removesuffix(".json")
+            hint = f"write --trace {trace.with_name(f'{stem}.json.gz')}"
+            raise bad("--trace", f"{trace} is no .json.gz file", hint)
+        if not trace.parent.is_dir():
+            raise bad("--trace", f"there is no folder {trace.parent}", "make it first")
+    if plot is not None and (plot.is_file() or not plot.parent.is_dir()):
+        what = f"{plot} is a file" if plot.is_file() else f"there is no folder {plot.parent}"
+        raise bad("--plot", what, "name a folder, or one to be made in a folder that is there")
+
+
+def _show(
+    report: Report,
+    timeline: Timeline | ChainTimeline | None,
+    trace: Path | None,
+    plot: Path | None,
+) -> None:
+    """Write the trace and the figures of a run; say where on standard error."""
+    recording = None
+    if timeline is not None:
+        from archsim.recording import record
+
+        recording = record(timeline)
+    if trace is not None:
+        if recording is None:
+            what = f"level '{report.level}' executes nothing, so there is nothing to trace"
+            hint = "levels that do: --level tile, pe; they need a mapping with an order of issue"
+            raise bad("--trace", what, hint)
+        from archsim.perfetto import write_trace
+
+        write_trace(recording, trace)
+        print(f"wrote {trace}: {recording}", file=sys.stderr)
+    if plot is not None:
+        from archsim.run_pictures import draw_run
+
+        for path in draw_run(report, recording, plot):
+            print(f"wrote {path}", file=sys.stderr)
+        if recording is None:
+            what = f"level '{report.level}' executes nothing: no figures of tasks over time"
+            print(f"{what}, try --level tile", file=sys.stderr)
 
 
 def _lowered(

@@ -9,7 +9,7 @@ overfills a FIFO.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from archsim.channel import Channel
 from archsim.errors import ArchError
 from archsim.program import Operand, Program, Register, Step, Task
 from archsim.sequence import MicroOp, sequence
-from archsim.timeline import CAUSES, Timeline, count, merge
+from archsim.timeline import CAUSES, Fact, Timeline, count, merge
 from einsum_cascade.errors import Problem, Source
 
 # More micro-ops than this take minutes here.
@@ -72,19 +72,24 @@ def simulate(program: Program) -> Timeline:
 
 def timeline_of(run: Run) -> Timeline:
     """The facts of an execution; ArchError if a FIFO overflowed on the way."""
-    facts = []
-    for unit, issues in run.issued.items():
-        flat = (
-            (i.op.task.name, i.op.tile.index, i.at, i.wait.cause if i.wait else "", i.idle)
-            for i in issues
-        )
-        facts += list(merge(unit, flat))
+    facts = [fact for unit, issues in run.issued.items() for fact in facts_of(unit, issues)]
     moved: dict[str, int] = {}
-    for granule, _ in run.channel.done:
+    for granule, _, _ in run.channel.done:
         name = granule.move.name
         moved[name] = moved.get(name, 0) + granule.bytes
     totals = count(run.program, tuple(facts), moved, run.channel.busy)
     return Timeline(run.program, tuple(facts), run.cycles, tuple(run.occupancy().items()), totals)
+
+
+def facts_of(unit: str, issues: Iterable[Issue]) -> Iterator[Fact]:
+    """What a unit did, from its micro-ops in order."""
+    return merge(
+        unit,
+        (
+            (i.op.task.name, i.op.tile.index, i.at, i.wait.cause if i.wait else "", i.idle)
+            for i in issues
+        ),
+    )
 
 
 @dataclass
@@ -128,7 +133,7 @@ class Run:
     def cycles(self) -> int:
         """Clock edges from the first issue to the last result, in the last column, or store."""
         finishes = (self.finish(issue) for issues in self.issued.values() for issue in issues)
-        stored = (over for granule, over in self.channel.done if granule.move.kind == "store")
+        stored = (over for granule, _, over in self.channel.done if granule.move.kind == "store")
         return max(max(finishes, default=0), max(stored, default=0))
 
     def finish(self, issue: Issue) -> int:
@@ -264,23 +269,28 @@ class Run:
         yield (word if by_word else self.program.word_count(reader) - 1) * each + offset
 
     def occupancy(self) -> dict[str, int]:
-        """Most words that wait in each FIFO at a time; ArchError if that is more than fit.
-
-        A word waits from the slot in which it arrives to the one that takes it, both included.
-        """
-        program = self.program
+        """Most words that wait in each FIFO at a time; ArchError if that is more than fit."""
         found = {}
-        for task in program.tasks:
+        for task, operand, changes in self.fifos():
+            most, slot = _most(changes)
+            found[f"{operand.name}@{operand.source}"] = most
+            self._check_room(task, operand, most, slot)
+        return found
+
+    def fifos(self) -> Iterator[tuple[Task, Operand, list[tuple[int, int]]]]:
+        """Each FIFO: who takes its words, as which operand, and the slots in which +-1 are there.
+
+        A word waits from the slot in which it arrives to the one that takes it, both included; so
+        it comes in that slot, and has gone in the slot after.
+        """
+        for task in self.program.tasks:
             for number, step in enumerate(task.steps):
                 for operand in step.operands:
                     if operand.source in ("landing", "returned"):
-                        most, slot = self._most(task, number, operand)
-                        found[f"{operand.name}@{operand.source}"] = most
-                        self._check_room(task, operand, most, slot)
-        return found
+                        yield task, operand, self._changes(task, number, operand)
 
-    def _most(self, task: Task, number: int, operand: Operand) -> tuple[int, int]:
-        """Most words of one FIFO at a time, and the slot in which they first wait."""
+    def _changes(self, task: Task, number: int, operand: Operand) -> list[tuple[int, int]]:
+        """Slots in which words of one FIFO come (+1) and have gone (-1), in order."""
         program = self.program
         maker = program.source(task, operand)
         each = program.slots_of_word(task)
@@ -294,12 +304,7 @@ class Run:
             for word in range(program.word_count(maker)):
                 slot = self.at[maker.name, made][self.made_in(maker, task, word)] + delay
                 changes += [(slot, 1), (taken[word * each + offset] + 1, -1)]
-        waiting, most, where = 0, 0, 0
-        for slot, change in sorted(changes):
-            waiting += change
-            if waiting > most:
-                most, where = waiting, slot
-        return most, where
+        return sorted(changes)
 
     def _check_room(self, task: Task, operand: Operand, most: int, slot: int) -> None:
         program = self.program
@@ -317,6 +322,16 @@ class Run:
                 raise ArchError(program.document.problem((key,), what, hint))
             at = program.architecture.place("arrays", lanes, key)
             raise ArchError(Problem(at, what, hint=hint))
+
+
+def _most(changes: list[tuple[int, int]]) -> tuple[int, int]:
+    """Most words at a time, and the slot in which they first wait."""
+    waiting, most, where = 0, 0, 0
+    for slot, change in changes:
+        waiting += change
+        if waiting > most:
+            most, where = waiting, slot
+    return most, where
 
 
 def execute(program: Program) -> Run:

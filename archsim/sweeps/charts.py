@@ -15,16 +15,18 @@ QUIET = "#999999"
 
 @dataclass(frozen=True)
 class Series:
-    """Values that belong together: points, a line, or one layer of stacked bars."""
+    """Values that belong together: points, a line, steps, or one layer of stacked bars."""
 
     name: str
     # Numbers, or categories for bars.
     x: tuple[float | str, ...]
     y: tuple[float, ...]
     colour: str
+    # "points", "line", "steps" (a value holds until the next one) or "bars".
     kind: str = "points"
     # What a page shows of each value when the mouse is on it.
     hover: tuple[str, ...] = ()
+    # Which marker, or which hatch of stacked bars.
     symbol: int = 0
     dashed: bool = False
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 MARKERS = "osD^vP*X"
 HATCHES = ("", "///", "...", "\\\\\\", "xx", "++", "oo", "**")
 
+# Bars whose parts are labelled, and the share of an axis that a letter of a label takes.
+FEW = 3
+LETTER = 0.012
+
 
 def draw(charts: Sequence[Chart], folder: Path) -> list[Path]:
     """Draw charts into a folder, a .png and a .svg each; return the files."""
@@ -25,7 +29,7 @@ def draw(charts: Sequence[Chart], folder: Path) -> list[Path]:
 def _figure(chart: Chart) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import MaxNLocator, NullLocator
 
     rows = len(chart.series[0].x) if chart.sideways and chart.series else 0
     figure = Figure(
@@ -63,6 +67,8 @@ def _figure(chart: Chart) -> Figure:
     panel.grid(linewidth=0.4, alpha=0.5)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
+    if all(one.kind == "steps" for one in chart.series):
+        panel.yaxis.set_major_locator(MaxNLocator(integer=True))
     if len(chart.series) > 1:
         figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return figure
@@ -84,8 +90,29 @@ def _marks(panel: Axes, one: Series) -> None:
             label=one.name,
             zorder=1 if plain else 2,
         )
+    elif one.kind == "steps":
+        style = "--" if one.dashed else "-"
+        panel.step(x, one.y, style, where="post", color=one.colour, linewidth=1.2, label=one.name)
     else:
         panel.scatter(x, one.y, s=24, color=one.colour, marker=marker, label=one.name, zorder=3)
+
+
+def _label_parts(panel: Axes, bars: Sequence[Series], whole: float) -> None:
+    """Write names into the parts of stacks that have room for them."""
+    reached = [0.0] * len(bars[0].x)
+    for one in bars:
+        for row, value in enumerate(one.y):
+            if value > whole * LETTER * (len(one.name) + 2):
+                panel.text(
+                    reached[row] + value / 2,
+                    row,
+                    one.name,
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    bbox={"boxstyle": "round", "facecolor": "white", "linewidth": 0},
+                )
+            reached[row] += value
 
 
 def _bars(panel: Axes, bars: Sequence[Series], chart: Chart) -> None:
@@ -95,10 +122,13 @@ def _bars(panel: Axes, bars: Sequence[Series], chart: Chart) -> None:
     labels = [str(label) for label in bars[0].x]
     if chart.sideways:
         reached = [0.0] * count
-        for number, one in enumerate(bars):
+        for one in bars:
             for patch in panel.barh(places, one.y, left=reached, color=one.colour, label=one.name):
-                patch.set(hatch=HATCHES[number % len(HATCHES)], edgecolor="white", linewidth=0.3)
+                hatch = HATCHES[one.symbol % len(HATCHES)]
+                patch.set(hatch=hatch, edgecolor="white", linewidth=0.3)
             reached = [a + b for a, b in zip(reached, one.y, strict=True)]
+        if count <= FEW:
+            _label_parts(panel, bars, max(reached))
         panel.set_yticks(places, labels, fontsize=8)
         panel.invert_yaxis()
         return

@@ -45,12 +45,13 @@ def figure(chart: Chart) -> Any:
 def _trace(go: Any, chart: Chart, one: Series, number: int) -> Any:
     x, y = list(one.x), list(one.y)
     if one.kind == "bars":
-        pattern = {"shape": PATTERNS[number % len(PATTERNS)], "solidity": 0.25}
+        which = one.symbol if chart.sideways else number
+        pattern = {"shape": PATTERNS[which % len(PATTERNS)], "solidity": 0.25}
         marker = {"color": one.colour, "pattern": pattern}
         if chart.sideways:
             return go.Bar(x=y, y=x, name=one.name, orientation="h", marker=marker)
         return go.Bar(x=x, y=y, name=one.name, marker=marker)
-    plain = one.kind == "line" and (one.dashed or not one.hover)
+    plain = one.kind == "steps" or (one.kind == "line" and (one.dashed or not one.hover))
     mode = "lines" if plain else "lines+markers" if one.kind == "line" else "markers"
     return go.Scatter(
         x=x,
@@ -59,6 +60,10 @@ def _trace(go: Any, chart: Chart, one: Series, number: int) -> Any:
         mode=mode,
         text=list(one.hover) or None,
         hovertemplate="%{text}<br>%{x:.5g}, %{y:.5g}" if one.hover else None,
-        line={"color": one.colour, "dash": "dash" if one.dashed else "solid"},
+        line={
+            "color": one.colour,
+            "dash": "dash" if one.dashed else "solid",
+            "shape": "hv" if one.kind == "steps" else "linear",
+        },
         marker={"color": one.colour, "symbol": SYMBOLS[one.symbol % len(SYMBOLS)], "size": 8},
     )

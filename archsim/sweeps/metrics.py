@@ -40,7 +40,13 @@ _SUFFIXES = (
 # Other scales of a unit, for values below the limit: the smallest first.
 _SCALES = {
     "ms": ((0.1, "µs", 1e3), (1e4, "ms", 1.0), (float("inf"), "s", 1e-3)),
-    "J": ((1e-4, "µJ", 1e6), (0.1, "mJ", 1e3), (1e4, "J", 1.0), (float("inf"), "kJ", 1e-3)),
+    "J": (
+        (1e-7, "nJ", 1e9),
+        (1e-4, "µJ", 1e6),
+        (0.1, "mJ", 1e3),
+        (1e4, "J", 1.0),
+        (float("inf"), "kJ", 1e-3),
+    ),
     "GiB": ((0.05, "MiB", 1024.0), (float("inf"), "GiB", 1.0)),
 }
 

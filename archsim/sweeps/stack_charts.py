@@ -30,7 +30,7 @@ def _stack(
     labels = tuple(n if names.count(n) == 1 else f"{n} #{i}" for i, n in enumerate(names))
     present = {part: values for part, values in parts.items() if any(values)}
     series = tuple(
-        Series(part, labels, tuple(values), _colour(number, part), "bars")
+        Series(part, labels, tuple(values), _colour(number, part), "bars", symbol=number)
         for number, (part, values) in enumerate(present.items())
     )
     return Chart(name, title, "", unit, series, note, sideways=True)
