@@ -79,6 +79,8 @@ class Compiled:
             "from einsum_cascade.exp_units import UNITS",
             f"F = np.{self.dtype}",
             "D = np.float64",
+            # Of a function's result: something is empty.
+            "ANY = 1 << 40",
             "F_INF = F(np.inf)",
             "D_INF = D(np.inf)",
             "expD = k.exp64",

@@ -11,12 +11,15 @@ reduced variables in the order in which the Einsum names them, one after the oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
+from einsum_cascade.compiled_empty import empty_causes, empty_tests
+from einsum_cascade.compiled_rows import Rows, lane_of, size_text
 from einsum_cascade.compiled_text import (
     WIDE,
     Text,
@@ -52,7 +55,8 @@ def write_points(
     """
     steps = plan(cascade.einsums, dict(cascade.variables))
     names = {id(e): f"{name}_{e.name}_{i}" for i, e in enumerate(cascade.einsums)}
-    _write_einsums(whole, cascade, steps, (), names, numbers, text)
+    causes = empty_causes(cascade)
+    _write_einsums(whole, cascade, steps, (), names, numbers, causes, text)
     arrays = [f"in_{n}" for n in cascade.inputs] + [f"out_{n}" for n in cascade.outputs]
     text.line(JIT)
     with text.block(f"def {name}(b, tile, at, n, par, {', '.join(arrays)}):"):
@@ -63,12 +67,14 @@ def write_points(
             text.line(f"t_{given} = in_{given}[at[b, {i}]{tail}]")
         for made in dict.fromkeys(einsum.name for einsum in cascade.einsums):
             shape = ", ".join(extent_text(cascade, made, a) for a in range(_rank(cascade, made)))
-            text.line(f"t_{made} = np.zeros(({shape or '1'},), F)")
-            text.line(f"o_{made} = np.zeros(t_{made}.shape, np.bool_)")
+            make = "zeros" if causes[made] else "empty"
+            text.line(f"t_{made} = np.{make}(({shape or '1'},), F)")
+            if causes[made]:
+                text.line(f"o_{made} = np.zeros(t_{made}.shape, np.bool_)")
             text.line(f"s_{made} = 0")
-        _write_calls(cascade, steps, (), names, text)
+        _write_calls(cascade, steps, (), names, causes, text)
         for given in cascade.outputs:
-            _write_output(cascade, given, text)
+            _write_output(cascade, given, bool(causes[given]), text)
 
 
 def write_head(cascade: Cascade, text: Text) -> None:
@@ -92,41 +98,52 @@ def extent_text(cascade: Cascade, name: str, axis: int) -> str:
     return str(1 + max(steps))
 
 
-def _write_output(cascade: Cascade, name: str, text: Text) -> None:
+def _write_output(cascade: Cascade, name: str, has_empty: bool, text: Text) -> None:
     names = [f"i{axis}" for axis in range(max(1, _rank(cascade, name)))]
     place = ", ".join(names)
     start = text.depth
     for axis, index in enumerate(names):
         text.line(f"for {index} in range(t_{name}.shape[{axis}]):")
         text.depth += 1
-    text.line(f"if o_{name}[{place}]:")
-    text.line(f"    out_{name}[{', '.join(['b', *names])}] = t_{name}[{place}]")
+    if has_empty:
+        text.line(f"if o_{name}[{place}]:")
+        text.depth += 1
+    text.line(f"out_{name}[{', '.join(['b', *names])}] = t_{name}[{place}]")
     text.depth = start
 
 
 def _write_calls(
-    cascade: Cascade, steps: Plan, fixed: tuple[str, ...], names: dict[int, str], text: Text
+    cascade: Cascade,
+    steps: Plan,
+    fixed: tuple[str, ...],
+    names: dict[int, str],
+    causes: Mapping[str, frozenset[str]],
+    text: Text,
 ) -> None:
     for step in steps:
         if isinstance(step, Loop):
             count = f"n_{step.rank}"
             span = f"{count} - 1, -1, -1" if step.is_descending else count
             with text.block(f"for f_{step.rank} in range({span}):"):
-                _write_calls(cascade, step.body, (*fixed, step.rank), names, text)
+                _write_calls(cascade, step.body, (*fixed, step.rank), names, causes, text)
             continue
-        call = f"{names[id(step)]}({', '.join(_arguments(cascade, step, fixed))})"
+        call = f"{names[id(step)]}({', '.join(_arguments(step, fixed, causes))})"
         text.line(f"s_{step.name} |= {call}")
 
 
-def _arguments(cascade: Cascade, einsum: Einsum, fixed: tuple[str, ...]) -> list[str]:
+def _arguments(
+    einsum: Einsum, fixed: tuple[str, ...], causes: Mapping[str, frozenset[str]]
+) -> list[str]:
     read = dict.fromkeys(access.tensor for access in einsum.reads)
     names = ["n", "par", *(f"f_{rank}" for rank in fixed)]
     for tensor in read:
         names += [f"t_{tensor}"]
-        if tensor not in cascade.inputs:
+        if causes.get(tensor):
             names += [f"o_{tensor}", f"s_{tensor}"]
     if einsum.name not in read:
-        names += [f"t_{einsum.name}", f"o_{einsum.name}"]
+        names += [f"t_{einsum.name}"]
+        if causes[einsum.name]:
+            names += [f"o_{einsum.name}"]
     return names
 
 
@@ -137,19 +154,52 @@ def _write_einsums(
     fixed: tuple[str, ...],
     names: dict[int, str],
     numbers: Numbers | None,
+    causes: Mapping[str, frozenset[str]],
     text: Text,
 ) -> None:
     for step in steps:
         if isinstance(step, Loop):
-            _write_einsums(whole, cascade, step.body, (*fixed, step.rank), names, numbers, text)
+            inside = (*fixed, step.rank)
+            _write_einsums(whole, cascade, step.body, inside, names, numbers, causes, text)
         else:
             text.line(INNER)
-            arguments = ", ".join(_arguments(cascade, step, fixed))
+            arguments = ", ".join(_arguments(step, fixed, causes))
             with text.block(f"def {names[id(step)]}({arguments}):"):
                 text.line(f"# {step}")
                 write_head(whole, text)
-                _Points(cascade, step, fixed, numbers, text).write()
+                text.line("c = 0")
+                _write_einsum(cascade, step, fixed, numbers, causes, text)
             text.line("")
+
+
+def _write_einsum(
+    cascade: Cascade,
+    einsum: Einsum,
+    fixed: tuple[str, ...],
+    numbers: Numbers | None,
+    causes: Mapping[str, frozenset[str]],
+    text: Text,
+) -> None:
+    """Write an Einsum row by row if it can, with and without empty elements; else by points."""
+    partial = frozenset(name for name, found in causes.items() if found)
+    lane = lane_of(cascade, einsum, fixed)
+    if lane is None:
+        _Points(cascade, einsum, fixed, numbers, text, partial).write()
+    else:
+        rows = functools.partial(Rows, cascade, einsum, fixed, lane, numbers, text, partial=partial)
+        tests = list(empty_tests(cascade, einsum, causes))
+        if tests:
+            with text.block(f"if {' or '.join(tests)}:"):
+                rows(has_empty=True).write()
+        if "True" not in tests:
+            with text.block("else:") if tests else nullcontext():
+                rows(has_empty=False).write()
+    parts = [
+        f"(({1 << axis}) if c & {1 << einsum.variables.index(variables_in(index)[0])} else 0)"
+        for axis, index in enumerate(einsum.target.indices)
+        if variables_in(index)
+    ]
+    text.line(f"return {' | '.join([*parts, '(c & ANY)'])}")
 
 
 @dataclass(slots=True)
@@ -161,6 +211,8 @@ class _Points:
     fixed: tuple[str, ...]
     numbers: Numbers | None
     text: Text
+    # Tensors that may have empty elements at all.
+    partial: frozenset[str]
     # Where the branch of a selection that is being written is chosen, and by which variables.
     where: tuple[str, ...] = ()
     choosers: frozenset[str] = frozenset()
@@ -173,7 +225,6 @@ class _Points:
         """Write everything."""
         einsum, text = self.einsum, self.text
         row = REDUCTIONS[einsum.op] if einsum.op is not None else None
-        text.line("c = 0")
         mark = len(text.lines)
         depth = text.depth
         new = ""
@@ -208,12 +259,13 @@ class _Points:
             text.line("if ok:")
             text.line(f"    count = k.select(best, which, count, {result}, v_{over})")
             text.depth = kept
+            everything = self.bits(frozenset(einsum.left))
+            text.line(f"c |= {everything} | ANY if count < len(best) else 0")
             with text.block(f"for v_{new} in range(count):"):
                 chosen = f"F(which[v_{new}])" if einsum.op == "argtopk" else f"best[v_{new}]"
                 self.store(chosen, "True")
         text.depth = depth
         text.lines[mark:mark] = self.before
-        self.finish(row is not None and row.selects)
 
     def loop(self, variable: str, *, is_left: bool = False) -> None:
         """Open the loop of a variable; a recurrence has fixed it."""
@@ -242,21 +294,10 @@ class _Points:
             assert text is not None
             place.append(text)
         at = ", ".join(place) or "0"
-        self.text.line(f"t_{self.einsum.name}[{at}] = {result}")
-        self.text.line(f"o_{self.einsum.name}[{at}] = {present}")
-
-    def finish(self, selects: bool) -> None:
-        """Return the axes of the target along which presence varies."""
-        axes = [
-            (axis, self.bit(variables_in(index)[0]))
-            for axis, index in enumerate(self.einsum.target.indices)
-            if variables_in(index)
-        ]
-        if selects:
-            self.text.line(f"return {(1 << len(self.einsum.target.indices)) - 1}")
-            return
-        parts = [f"(({1 << axis}) if c & {bit} else 0)" for axis, bit in axes]
-        self.text.line(f"return {' | '.join(parts) or '0'}")
+        kept = result if present == "True" else f"{result} if {present} else F(-0.0)"
+        self.text.line(f"t_{self.einsum.name}[{at}] = {kept}")
+        if self.einsum.name in self.partial:
+            self.text.line(f"o_{self.einsum.name}[{at}] = {present}")
 
     def bit(self, variable: str) -> int:
         """The bit of a variable in `c`."""
@@ -276,7 +317,7 @@ class _Points:
             if not causes & set(self.einsum.over):
                 if self.einsum.op is not None:
                     self.text.line("el = False")
-                self.text.line(f"c |= {self.bits(causes)}")
+                self.text.line(f"c |= {self.bits(causes)} | ANY")
 
     def exclude_empty(self, empty: str, causes: str) -> None:
         """Write the same for causes that are known only at run time, as bits."""
@@ -286,7 +327,7 @@ class _Points:
             with self.text.block(f"if {causes} & {reduced} == 0:"):
                 if self.einsum.op is not None:
                     self.text.line("el = False")
-                self.text.line(f"c |= {causes}")
+                self.text.line(f"c |= {causes} | ANY")
 
     def filter(self, condition: Condition) -> None:
         """Write a filter; the terms of an `and` count one by one."""
@@ -331,7 +372,7 @@ class _Points:
             if is_input:
                 place = self.merged(access, place)
             at = ", ".join(place) or "0"
-            if not is_input:
+            if tensor in self.partial:
                 causes = self.text.fresh("c")
                 parts = [
                     f"({self.bits(set(variables_in(index)))} if s_{tensor} & {1 << axis} else 0)"
@@ -356,7 +397,7 @@ class _Points:
             if 0 <= step <= dim.extra:
                 assert whole is not None
                 return whole, True
-        size = self.size(access.tensor, axis)
+        size = size_text(cascade, access.tensor, axis)
         name = self.text.fresh("i")
         text = whole if whole is not None else value(expr, self.text, self, WIDE)
         self.text.line(f"{name} = {text}")
@@ -366,19 +407,6 @@ class _Points:
         at = self.text.fresh("j")
         self.text.line(f"{at} = {name if whole is not None else f'int({name})'} if {inside} else 0")
         return at, False
-
-    def size(self, tensor: str, axis: int) -> str:
-        """Text of a tensor's size along a written axis."""
-        dim = self.cascade.tensor(tensor).dims[axis]
-        if tensor not in self.cascade.inputs:
-            return f"t_{tensor}.shape[{axis}]"
-        if dim.rank:
-            return f"n_{dim.rank}"
-        ranks = array_ranks(self.cascade, self.cascade.tensor(tensor), False)
-        # Ranks without a name are never parts of a split, so they keep their order.
-        nameless = [i for i, rank in enumerate(ranks) if rank is None]
-        own = [d.rank for d in self.cascade.tensor(tensor).dims[:axis]].count(None)
-        return f"t_{tensor}.shape[{nameless[own]}]"
 
     def merged(self, access: Access, place: list[str]) -> list[str]:
         """Indices of an input's array, whose split ranks are whole; the last tile may be ragged."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
 from einsum_cascade.cascade import Einsum, variables_in
@@ -103,7 +104,7 @@ class Text:
 
     lines: list[str] = field(default_factory=list)
     depth: int = 0
-    _count: int = 0
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def line(self, text: str) -> None:
         """Write a line at the present depth."""
@@ -119,8 +120,11 @@ class Text:
 
     def fresh(self, letter: str) -> str:
         """A name that no other line uses."""
-        self._count += 1
-        return f"{letter}{self._count}"
+        return f"{letter}{next(self._numbers)}"
+
+    def apart(self, depth: int = 0) -> Text:
+        """Lines that are placed later, with names that are new here, too."""
+        return Text(depth=depth, _numbers=self._numbers)
 
     def __str__(self) -> str:
         """All of it."""
