@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 
 from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
+from einsum_cascade.compiled_checks import size_text
 from einsum_cascade.compiled_empty import empty_causes, empty_tests
-from einsum_cascade.compiled_rows import Rows, lane_of, size_text
+from einsum_cascade.compiled_rows import Rows, lane_of
 from einsum_cascade.compiled_text import (
     WIDE,
     Text,
@@ -67,9 +68,10 @@ def write_points(
             text.line(f"t_{given} = in_{given}[at[b, {i}]{tail}]")
         for made in dict.fromkeys(einsum.name for einsum in cascade.einsums):
             shape = ", ".join(extent_text(cascade, made, a) for a in range(_rank(cascade, made)))
-            make = "zeros" if causes[made] else "empty"
-            text.line(f"t_{made} = np.{make}(({shape or '1'},), F)")
+            text.line(f"t_{made} = np.empty(({shape or '1'},), F)")
             if causes[made]:
+                # What is empty adds nothing where a contraction reads it.
+                text.line(f"k.start(t_{made}.reshape(-1), F(-0.0))")
                 text.line(f"o_{made} = np.zeros(t_{made}.shape, np.bool_)")
             text.line(f"s_{made} = 0")
         _write_calls(cascade, steps, (), names, causes, text)
@@ -186,7 +188,16 @@ def _write_einsum(
     if lane is None:
         _Points(cascade, einsum, fixed, numbers, text, partial).write()
     else:
-        rows = functools.partial(Rows, cascade, einsum, fixed, lane, numbers, text, partial=partial)
+        rows = functools.partial(
+            Rows,
+            cascade=cascade,
+            einsum=einsum,
+            fixed=fixed,
+            lane=lane,
+            numbers=numbers,
+            text=text,
+            partial=partial,
+        )
         tests = list(empty_tests(cascade, einsum, causes))
         if tests:
             with text.block(f"if {' or '.join(tests)}:"):

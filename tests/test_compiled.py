@@ -271,6 +271,58 @@ def test_contractions(dtype, rows):
         np.testing.assert_allclose(c[0, 5], a[part, 0] @ b[part, 5], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("n", "width"), [(0, 5), (7, 1), (300, 37), (3, 300)])
+def test_products_of_any_size(n, width):
+    """Several chunks and panels, a last block that is not full, and a sum that goes on."""
+    rng = np.random.default_rng(n)
+    a, b = rng.standard_normal((n, 11)), rng.standard_normal((n, width))
+    c = np.ones((11, width))
+
+    @njit
+    def multiply(*arguments):
+        compiled_products.multiply(*arguments)
+
+    for adds, expected in ((True, 1 + a.T @ b), (False, a.T @ b)):
+        multiply(a.ravel(), 0, 1, 11, b.ravel(), 0, width, c.reshape(-1), 0, width, 11, n, width,
+                 adds)  # fmt: skip
+        np.testing.assert_allclose(c, expected, atol=1e-12)
+
+
+# ---- point loops, row by row ----
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (7, 1), (0, 3), (3, 0)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Shifted keys that are missing at the ends, and what is computed from those.
+        "var m, p in M\n"
+        "input K[e,m], V[e,m]\n"
+        "S[w,p] = Q[e,p]*K[e,p+w-1]\n"
+        "Z[e,p] = S[w,p]*V[e,p+w-1]",
+        # Filters on kept and on reduced variables, linear and not.
+        "var p in M\n"
+        "S[m,p] = Q[e,p]*K[e,m] where m <= p and (m > p - 2 or m < 1)\n"
+        "Z[e,p] = S[m,p]*V[e,m]",
+        "var p in M\n"
+        "Z[e,p] = sum[m](Q[e,p]*K[e,m]*V[e,m]) where m*m < p",
+        # A selection, and two operands that may be empty.
+        "I[w,m] = argtopk[e](Q[e,m])\n"
+        "Z[w,m] = exp(K[I[w,m],m])*V[I[w,m],m]",
+        "var p in M\n"
+        "A[e,m] = K[e,m] where e <= m\n"
+        "B[e,p] = V[e,p]*Q[e,p] where e >= p\n"
+        "Z[m,p] = A[e,m]*B[e,p]",
+    ],
+)  # fmt: skip
+def test_rows(text, shape):
+    """Empty elements and empty ranks are those of the interpreter."""
+    cascade = ec.parse(text)
+    rng = np.random.default_rng(0)
+    given = {name: rng.standard_normal(shape) for name in cascade.inputs}
+    check(cascade, given, {"W": 3} if "W" in cascade.ranks else {})
+
+
 # ---- hardware numbers ----
 
 
