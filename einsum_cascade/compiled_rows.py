@@ -331,8 +331,8 @@ class Rows(Checks):
             (self.einsum.name, tuple(place), (rows,)),
         ):
             offset, start, steps = "", "", list[str]()
-            for axis, index in enumerate(indices):
-                at = self.at_zero(index.text, self.lane)
+            for axis, found in enumerate(indices):
+                at = self.at_zero(found.text, self.lane)
                 offset = f"({offset})*t_{name}.shape[{axis}] + {at}" if offset else at
             for variable in axes:
                 start = self.at_zero(offset, variable)
