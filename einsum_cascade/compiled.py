@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,8 +24,10 @@ from einsum_cascade.arguments import Arguments, read_arguments
 from einsum_cascade.array_shapes import array_ranks, batch_index
 from einsum_cascade.cascade import Cascade, affine, variables_in
 from einsum_cascade.compiled_cache import module_from
+from einsum_cascade.compiled_multiply import install
 from einsum_cascade.compiled_plan import Stage, stages
-from einsum_cascade.compiled_points import write_points
+from einsum_cascade.compiled_run import Run, computed_shape, threads
+from einsum_cascade.compiled_steps import steps_of, write_steps
 from einsum_cascade.compiled_text import Text
 from einsum_cascade.compiled_tiles import write_stage
 from einsum_cascade.errors import CascadeError, legal_words
@@ -74,6 +75,7 @@ class Compiled:
             "from numba import njit",
             "from einsum_cascade import compiled_kernels as a",
             "from einsum_cascade import compiled_kernels as k",
+            "from einsum_cascade import compiled_multiply as m",
             "from einsum_cascade import compiled_products as q",
             "from einsum_cascade import format_kernels as g",
             "from einsum_cascade.exp_units import UNITS",
@@ -94,7 +96,7 @@ class Compiled:
         for i, stage in enumerate(self.stages):
             text.line("")
             if stage.lane is None:
-                write_points(self.cascade, stage.cascade, f"stage{i}", self.numbers, text)
+                write_steps(self.cascade, stage.cascade, f"stage{i}", self.numbers, text)
             else:
                 write_stage(self.cascade, stage, f"stage{i}", width, self.numbers, text)
         return str(text)
@@ -185,25 +187,25 @@ def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
         part = stage.cascade
         at = np.array([where[name] for name in part.inputs], np.int64).reshape(-1, len(points)).T
         for name in part.outputs:
-            shape = _shape(part, name, given.extents) or (1,)
+            shape = computed_shape(part, name, given.extents) or (1,)
             tensors[name] = np.zeros((len(points), *shape), compiled.dtype)
             where[name] = np.arange(len(points))
-        tiles = -(-given.extents[stage.lane] // width) if stage.lane else 1
+        if stage.lane is None:
+            install(compiled.dtype)
+            steps = steps_of(part, f"stage{i}")
+            run = Run(part, steps, module, given.extents, n, par, compiled.dtype)
+            run.batch(tensors, where, len(points))
+            continue
+        tiles = -(-given.extents[stage.lane] // width)
         # With a causal filter the last tiles have most to do.
         tasks = itertools.product(range(len(points)), reversed(range(tiles)))
         arguments = (np.ascontiguousarray(at), n, par)
         arrays = [tensors[name] for name in (*part.inputs, *part.outputs)]
         _run_all(getattr(module, f"stage{i}"), tasks, (*arguments, *arrays), threads())
     return {
-        name: tensors[name].reshape((*given.batch, *_shape(cascade, name, given.extents)))
+        name: tensors[name].reshape((*given.batch, *computed_shape(cascade, name, given.extents)))
         for name in cascade.outputs
     }
-
-
-def threads() -> int:
-    """How many threads share the tasks: NUMBA_NUM_THREADS, else the CPUs of this process."""
-    named = os.environ.get("NUMBA_NUM_THREADS", "")
-    return int(named) if named.isdigit() and int(named) > 0 else len(os.sched_getaffinity(0))
 
 
 def _run_all(run: Any, tasks: Any, arguments: tuple[Any, ...], count: int) -> None:
@@ -243,15 +245,3 @@ def _whole(cascade: Cascade, name: str, given: Arguments) -> Array:
         order += axes
         shape.append(int(np.prod([array.shape[batch + axis] for axis in axes])))
     return array.transpose([*range(batch), *(batch + axis for axis in order)]).reshape(shape)
-
-
-def _shape(cascade: Cascade, name: str, extents: Mapping[str, int]) -> tuple[int, ...]:
-    """Shape of a computed tensor."""
-    found = []
-    for axis, dim in enumerate(cascade.tensor(name).dims):
-        if dim.rank:
-            found.append(extents[dim.rank] + dim.extra)
-        else:
-            steps = [affine(e.target.indices[axis]).step or 0 for e in cascade.defining(name)]
-            found.append(1 + max(steps))
-    return tuple(found)

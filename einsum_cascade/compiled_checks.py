@@ -8,7 +8,7 @@ row of flags. A check that no reduced variable takes part in empties elements, o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -44,6 +44,35 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class Chunk:
+    """Variables that run through a part z <= v < y of their rank, and axes that have only that."""
+
+    variables: tuple[str, ...] = ()
+    axes: Mapping[str, frozenset[int]] = field(default_factory=dict)
+
+    def start(self, variable: str) -> str:
+        """Text of where a variable begins."""
+        return f"z_{variable}" if variable in self.variables else "0"
+
+    def at(self, variable: str, lane: str) -> str:
+        """Text of a variable so many steps later."""
+        return plus(self.start(variable), lane)
+
+    def inside(self, variable: str) -> str:
+        """Text of how many steps later it is now."""
+        start = self.start(variable)
+        return f"v_{variable}" if start == "0" else f"(v_{variable} - {start})"
+
+    def count(self, variable: str, rank: str) -> str:
+        """Text of how many steps it takes."""
+        return f"(y_{variable} - z_{variable})" if variable in self.variables else f"n_{rank}"
+
+    def range(self, variable: str, rank: str) -> str:
+        """Text of arguments of range."""
+        return f"z_{variable}, y_{variable}" if variable in self.variables else f"n_{rank}"
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """A cause of emptiness: what finds it, where it holds, and whether it empties elements."""
 
@@ -71,6 +100,7 @@ class Checks:
     has_empty: bool
     # Tensors that may have empty elements at all.
     partial: frozenset[str]
+    chunk: Chunk
     checks: list[Check] = field(default_factory=list)
     # Lines before the loops.
     before: list[str] = field(default_factory=list)
@@ -97,8 +127,15 @@ class Checks:
         return re.search(rf"\bv_{self.lane}\b", text) is not None
 
     def at_zero(self, text: str, variable: str, number: int = 0) -> str:
-        """A text with a number for a variable."""
-        return re.sub(rf"\bv_{variable}\b", str(number), text)
+        """A text with a variable where its chunk begins, or a number of steps later."""
+        start = self.chunk.start(variable)
+        text = text.replace(f"(v_{variable} - {start})", str(number))
+        found = plus(start, str(number)) if number else start
+        return re.sub(rf"\bv_{variable}\b", f"({found})" if number else found, text)
+
+    def lanes(self) -> list[str]:
+        """The head of a loop over lanes, apart from vectors of them."""
+        return ["for i in range(lanes):", f"    v_{self.lane} = {self.chunk.at(self.lane, 'i')}"]
 
     def row_check(
         self,
@@ -115,12 +152,12 @@ class Checks:
         index = text.fresh("j")
         if at:
             self.before.append(f"{index} = np.empty(lanes, np.int64)")
-        body = [f"for v_{self.lane} in range(lanes):", *(f"    {line}" for line in lines)]
-        body.append(f"    {name}[v_{self.lane}] = {holds}")
+        body = [*self.lanes(), *(f"    {line}" for line in lines)]
+        body.append(f"    {name}[i] = {holds}")
         if at:
-            body.append(f"    {index}[v_{self.lane}] = {at} if {holds} else 0")
+            body.append(f"    {index}[i] = {at} if {holds} else 0")
         self.check(variables, body, row=name, is_filter=is_filter)
-        return f"{index}[v_{self.lane}]"
+        return f"{index}[{self.chunk.inside(self.lane)}]"
 
     def place(self, access: Access) -> tuple[Index, ...]:
         """Indices of an access, with all its checks added once."""
@@ -140,6 +177,8 @@ class Checks:
         expr = access.indices[axis]
         form, whole = linear(expr), integer(expr)
         unit = form is not None and dict(form.factors).get(self.lane) == "1"
+        if axis in self.chunk.axes.get(access.tensor, ()):
+            return Index(self.chunk.inside(variables_in(expr)[0]), unit)
         if is_safe(self.cascade, access, axis):
             assert whole is not None
             return Index(whole, unit)
@@ -227,10 +266,7 @@ class Checks:
             lines = [f"{name} = {self.row(f'o_{tensor}', place, '0', 'lanes')}"]
         else:
             self.before.append(f"{name} = np.empty(lanes, np.bool_)")
-            lines = [
-                f"for v_{self.lane} in range(lanes):",
-                f"    {name}[v_{self.lane}] = o_{tensor}[{at}]",
-            ]
+            lines = [*self.lanes(), f"    {name}[i] = o_{tensor}[{at}]"]
         self.checks.append(Check(variables, tuple(lines), row=name, kept=kept, bits=causes))
 
     def view(self, place: list[Index] | tuple[Index, ...], low: str, high: str) -> str:

@@ -7,7 +7,7 @@ outside are rare, so that both ways are written; a filter is there to leave some
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, affine, part_at
@@ -47,20 +47,6 @@ def _causes(
         if not all(is_safe(cascade, access, axis) for axis in range(len(access.indices))):
             causes.add(INDEX)
     return frozenset(causes)
-
-
-def empty_tests(
-    cascade: Cascade, einsum: Einsum, causes: Mapping[str, frozenset[str]]
-) -> Iterator[str]:
-    """Texts of tests: if none holds, no read meets an empty element inside its tensor."""
-    for name in dict.fromkeys(read.tensor for read in einsum.reads):
-        if causes.get(name, frozenset()) & {FILTER, GAP}:
-            yield "True"
-        elif causes.get(name):
-            yield f"s_{name} != 0"
-        for rank in split_ranks(cascade, name):
-            sizes = "*".join(f"n_{part}" for part in cascade.parts_of(rank))
-            yield f"{sizes} > n_{rank}"
 
 
 def split_ranks(cascade: Cascade, name: str) -> list[str]:

@@ -1,26 +1,23 @@
-"""Any cascade as plain loops over points: one function for each Einsum, whole tensors.
+"""An Einsum as plain loops over its points, with the interpreter's notion of emptiness.
 
 What the interpreter does with grids is done here point by point, with the same bookkeeping: a
 tensor t_X has presence o_X, and s_X holds a bit for each axis along which presence may vary. A
 point that reads something empty, or fails its filter, is skipped (ok); if the kept variables alone
 decide that, the element is empty (el), and the variables that decide it (c) vary the target.
 
-Nothing is streamed, so this is for what the tiled scheme does not cover. Sums run through the
-reduced variables in the order in which the Einsum names them, one after the other.
+This is for selections and top-k; everything else goes row by row (`compiled_rows`). Sums run through
+the reduced variables in the order in which the Einsum names them, one after the other.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
-from einsum_cascade.compiled_checks import size_text
-from einsum_cascade.compiled_empty import empty_causes, empty_tests
-from einsum_cascade.compiled_rows import Rows, lane_of
+from einsum_cascade.compiled_checks import Chunk, size_text
 from einsum_cascade.compiled_text import (
     WIDE,
     Text,
@@ -35,186 +32,10 @@ from einsum_cascade.compiled_text import (
 from einsum_cascade.expressions import Access, Condition, Logic
 from einsum_cascade.hardware_numbers import Numbers
 from einsum_cascade.operators import REDUCTIONS
-from einsum_cascade.ordering import Loop, Plan, plan
-
-JIT = '@njit(nogil=True, cache=True, error_model="numpy")'
-# What `run` calls is kept in its own cache entry.
-INNER = '@njit(error_model="numpy")'
-
-
-def write_points(
-    whole: Cascade, cascade: Cascade, name: str, numbers: Numbers | None, text: Text
-) -> None:
-    """Write the functions of all Einsums, and `name`, which computes one batch element.
-
-    Args:
-        whole: the cascade whose ranks and parameters are numbered.
-        cascade: what is computed, a part of it.
-        name: of the function.
-        numbers: hardware numbers, if it computes in those.
-        text: where it goes.
-    """
-    steps = plan(cascade.einsums, dict(cascade.variables))
-    names = {id(e): f"{name}_{e.name}_{i}" for i, e in enumerate(cascade.einsums)}
-    causes = empty_causes(cascade)
-    _write_einsums(whole, cascade, steps, (), names, numbers, causes, text)
-    arrays = [f"in_{n}" for n in cascade.inputs] + [f"out_{n}" for n in cascade.outputs]
-    text.line(JIT)
-    with text.block(f"def {name}(b, tile, at, n, par, {', '.join(arrays)}):"):
-        write_head(whole, text)
-        for i, given in enumerate(cascade.inputs):
-            # A scalar is an array of one element, too.
-            tail = "" if cascade.tensor(given).dims else f" : at[b, {i}] + 1"
-            text.line(f"t_{given} = in_{given}[at[b, {i}]{tail}]")
-        for made in dict.fromkeys(einsum.name for einsum in cascade.einsums):
-            shape = ", ".join(extent_text(cascade, made, a) for a in range(_rank(cascade, made)))
-            text.line(f"t_{made} = np.empty(({shape or '1'},), F)")
-            if causes[made]:
-                # What is empty adds nothing where a contraction reads it.
-                text.line(f"k.start(t_{made}.reshape(-1), F(-0.0))")
-                text.line(f"o_{made} = np.zeros(t_{made}.shape, np.bool_)")
-            text.line(f"s_{made} = 0")
-        _write_calls(cascade, steps, (), names, causes, text)
-        for given in cascade.outputs:
-            _write_output(cascade, given, bool(causes[given]), text)
-
-
-def write_head(cascade: Cascade, text: Text) -> None:
-    """Write the names of extents and parameters."""
-    for i, rank in enumerate(cascade.ranks):
-        text.line(f"n_{rank} = n[{i}]")
-    for i, (name, _) in enumerate(cascade.parameters):
-        text.line(f"p_{name} = par[{i}]")
-
-
-def _rank(cascade: Cascade, name: str) -> int:
-    return len(cascade.tensor(name).dims)
-
-
-def extent_text(cascade: Cascade, name: str, axis: int) -> str:
-    """Text of a computed tensor's size along an axis."""
-    dim = cascade.tensor(name).dims[axis]
-    if dim.rank:
-        return f"n_{dim.rank} + {dim.extra}" if dim.extra else f"n_{dim.rank}"
-    steps = [affine(e.target.indices[axis]).step or 0 for e in cascade.defining(name)]
-    return str(1 + max(steps))
-
-
-def _write_output(cascade: Cascade, name: str, has_empty: bool, text: Text) -> None:
-    names = [f"i{axis}" for axis in range(max(1, _rank(cascade, name)))]
-    place = ", ".join(names)
-    start = text.depth
-    for axis, index in enumerate(names):
-        text.line(f"for {index} in range(t_{name}.shape[{axis}]):")
-        text.depth += 1
-    if has_empty:
-        text.line(f"if o_{name}[{place}]:")
-        text.depth += 1
-    text.line(f"out_{name}[{', '.join(['b', *names])}] = t_{name}[{place}]")
-    text.depth = start
-
-
-def _write_calls(
-    cascade: Cascade,
-    steps: Plan,
-    fixed: tuple[str, ...],
-    names: dict[int, str],
-    causes: Mapping[str, frozenset[str]],
-    text: Text,
-) -> None:
-    for step in steps:
-        if isinstance(step, Loop):
-            count = f"n_{step.rank}"
-            span = f"{count} - 1, -1, -1" if step.is_descending else count
-            with text.block(f"for f_{step.rank} in range({span}):"):
-                _write_calls(cascade, step.body, (*fixed, step.rank), names, causes, text)
-            continue
-        call = f"{names[id(step)]}({', '.join(_arguments(step, fixed, causes))})"
-        text.line(f"s_{step.name} |= {call}")
-
-
-def _arguments(
-    einsum: Einsum, fixed: tuple[str, ...], causes: Mapping[str, frozenset[str]]
-) -> list[str]:
-    read = dict.fromkeys(access.tensor for access in einsum.reads)
-    names = ["n", "par", *(f"f_{rank}" for rank in fixed)]
-    for tensor in read:
-        names += [f"t_{tensor}"]
-        if causes.get(tensor):
-            names += [f"o_{tensor}", f"s_{tensor}"]
-    if einsum.name not in read:
-        names += [f"t_{einsum.name}"]
-        if causes[einsum.name]:
-            names += [f"o_{einsum.name}"]
-    return names
-
-
-def _write_einsums(
-    whole: Cascade,
-    cascade: Cascade,
-    steps: Plan,
-    fixed: tuple[str, ...],
-    names: dict[int, str],
-    numbers: Numbers | None,
-    causes: Mapping[str, frozenset[str]],
-    text: Text,
-) -> None:
-    for step in steps:
-        if isinstance(step, Loop):
-            inside = (*fixed, step.rank)
-            _write_einsums(whole, cascade, step.body, inside, names, numbers, causes, text)
-        else:
-            text.line(INNER)
-            arguments = ", ".join(_arguments(step, fixed, causes))
-            with text.block(f"def {names[id(step)]}({arguments}):"):
-                text.line(f"# {step}")
-                write_head(whole, text)
-                text.line("c = 0")
-                _write_einsum(cascade, step, fixed, numbers, causes, text)
-            text.line("")
-
-
-def _write_einsum(
-    cascade: Cascade,
-    einsum: Einsum,
-    fixed: tuple[str, ...],
-    numbers: Numbers | None,
-    causes: Mapping[str, frozenset[str]],
-    text: Text,
-) -> None:
-    """Write an Einsum row by row if it can, with and without empty elements; else by points."""
-    partial = frozenset(name for name, found in causes.items() if found)
-    lane = lane_of(cascade, einsum, fixed)
-    if lane is None:
-        _Points(cascade, einsum, fixed, numbers, text, partial).write()
-    else:
-        rows = functools.partial(
-            Rows,
-            cascade=cascade,
-            einsum=einsum,
-            fixed=fixed,
-            lane=lane,
-            numbers=numbers,
-            text=text,
-            partial=partial,
-        )
-        tests = list(empty_tests(cascade, einsum, causes))
-        if tests:
-            with text.block(f"if {' or '.join(tests)}:"):
-                rows(has_empty=True).write()
-        if "True" not in tests:
-            with text.block("else:") if tests else nullcontext():
-                rows(has_empty=False).write()
-    parts = [
-        f"(({1 << axis}) if c & {1 << einsum.variables.index(variables_in(index)[0])} else 0)"
-        for axis, index in enumerate(einsum.target.indices)
-        if variables_in(index)
-    ]
-    text.line(f"return {' | '.join([*parts, '(c & ANY)'])}")
 
 
 @dataclass(slots=True)
-class _Points:
+class Points:
     """The loops of one Einsum, while they are being written."""
 
     cascade: Cascade
@@ -224,6 +45,7 @@ class _Points:
     text: Text
     # Tensors that may have empty elements at all.
     partial: frozenset[str]
+    chunk: Chunk
     # Where the branch of a selection that is being written is chosen, and by which variables.
     where: tuple[str, ...] = ()
     choosers: frozenset[str] = frozenset()
@@ -284,7 +106,7 @@ class _Points:
         if is_left and rank in self.fixed:
             self.text.line(f"v_{variable} = f_{rank}")
         else:
-            self.text.line(f"for v_{variable} in range(n_{rank}):")
+            self.text.line(f"for v_{variable} in range({self.chunk.range(variable, rank)}):")
             self.text.depth += 1
 
     def point(self) -> str:
@@ -300,9 +122,11 @@ class _Points:
     def store(self, result: str, present: str) -> None:
         """Write an element of the target."""
         place = []
-        for index in self.einsum.target.indices:
+        for axis, index in enumerate(self.einsum.target.indices):
             text = integer(index)
             assert text is not None
+            if axis in self.chunk.axes.get(self.einsum.name, ()):
+                text = self.chunk.inside(variables_in(index)[0])
             place.append(text)
         at = ", ".join(place) or "0"
         kept = result if present == "True" else f"{result} if {present} else F(-0.0)"
@@ -403,6 +227,8 @@ class _Points:
         dim = cascade.tensor(access.tensor).dims[axis]
         plain = affine(expr)
         whole = integer(expr)
+        if axis in self.chunk.axes.get(access.tensor, ()):
+            return self.chunk.inside(plain.variables[0]), True
         if plain.is_plain and cascade.rank_of(plain.variables[0]) == dim.rank:
             step = plain.step or 0
             if 0 <= step <= dim.extra:

@@ -106,11 +106,11 @@ def _kernel(rows: int) -> Any:
     return intrinsic(typed)
 
 
-_kernel6, _kernel4, _kernel1 = _kernel(6), _kernel(4), _kernel(1)
+kernel6, kernel4, kernel1 = _kernel(6), _kernel(4), _kernel(1)
 
 
 @compiled
-def _exactly(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: Real,
+def exactly(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: Real,
              c0: int, ci: int, n: int, adds: bool, rows: int) -> None:  # fmt: skip
     """The same block with the language's product."""
     lanes = BLOCK_BYTES // a.itemsize
@@ -147,81 +147,14 @@ def contract(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: R
             count = 6 if rows - i >= 6 else (4 if rows - i >= 4 else 1)
             at_a, at_b, at_c = a0 + i * ai, b0 + lane, c0 + i * ci + lane
             if count == 6:
-                bad = _kernel6(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds)
+                bad = kernel6(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds)
             elif count == 4:
-                bad = _kernel4(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds)
+                bad = kernel4(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds)
             else:
-                bad = _kernel1(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds)
+                bad = kernel1(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds)
             if bad:
-                _exactly(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds, count)
+                exactly(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds, count)
             i += count
-
-
-# Points of a chunk of the sum, and lanes of a panel: what of b stays in the L2 cache.
-CHUNK, PANEL = 256, 128
-
-
-@compiled
-def multiply(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: Real,
-             c0: int, ci: int, rows: int, n: int, width: int, adds: bool) -> None:  # fmt: skip
-    """The same for any width and arrays of any size: b is copied panel by panel."""
-    lanes = BLOCK_BYTES // a.itemsize
-    panel = np.empty(min(n, CHUNK) * PANEL, a.dtype)
-    last = np.empty(6 * lanes, a.dtype)
-    packs = width >= 2 * PANEL
-    packed = np.empty(min(n, CHUNK) * (rows + lanes) if packs else 0, a.dtype)
-    for k0 in range(0, max(n, 1), CHUNK):
-        depth = min(CHUNK, n - k0)
-        more = adds or k0 > 0
-        left, at_left, li, lk = a, a0 + k0 * ak, ai, ak
-        if packs:
-            for k in range(depth):
-                for i in range(rows):
-                    packed[k * (rows + lanes) + i] = a[at_left + i * ai + k * ak]
-            left, at_left, li, lk = packed, 0, 1, rows + lanes
-        for start in range(0, width, PANEL):
-            span = min(PANEL, width - start)
-            blocks = -(-span // lanes)
-            for k in range(depth):
-                at = b0 + (k0 + k) * bk + start
-                for block in range(blocks):
-                    to = (block * depth + k) * lanes
-                    for lane in range(min(lanes, span - block * lanes)):
-                        panel[to + lane] = b[at + block * lanes + lane]
-                    for lane in range(span - block * lanes, lanes):
-                        panel[to + lane] = 0
-            i = 0
-            while i < rows:
-                count = 6 if rows - i >= 6 else (4 if rows - i >= 4 else 1)
-                at_a = at_left + i * li
-                for block in range(blocks):
-                    at_b, at_c = block * depth * lanes, c0 + i * ci + start + block * lanes
-                    rest = span - block * lanes
-                    to, at, step, plus = c, at_c, ci, more
-                    if rest < lanes:
-                        to, at, step, plus = last, 0, lanes, False
-                    if count == 6:
-                        bad = _kernel6(
-                            left, at_a, li, lk, panel, at_b, lanes, to, at, step, depth, plus
-                        )
-                    elif count == 4:
-                        bad = _kernel4(
-                            left, at_a, li, lk, panel, at_b, lanes, to, at, step, depth, plus
-                        )
-                    else:
-                        bad = _kernel1(
-                            left, at_a, li, lk, panel, at_b, lanes, to, at, step, depth, plus
-                        )
-                    if bad:
-                        _exactly(
-                            left, at_a, li, lk, panel, at_b, lanes, to, at, step, depth, plus, count
-                        )
-                    if rest < lanes:
-                        for row in range(count):
-                            for lane in range(rest):
-                                old = c[at_c + row * ci + lane] if more else c.dtype.type(0)
-                                c[at_c + row * ci + lane] = old + last[row * lanes + lane]
-                i += count
 
 
 @compiled

@@ -84,7 +84,7 @@ class Rows(Checks):
         if self.einsum.where is not None:
             self.filter(self.einsum.where)
         text = self.text
-        size = f"n_{self.cascade.rank_of(self.lane)}"
+        size = self.chunk.count(self.lane, self.cascade.rank_of(self.lane))
         for variable in self.einsum.left:
             if self.cascade.rank_of(variable) in self.fixed:
                 text.line(f"v_{variable} = f_{self.cascade.rank_of(variable)}")
@@ -116,7 +116,8 @@ class Rows(Checks):
 
     def open(self, variable: str) -> None:
         """Open the loop of a variable."""
-        self.text.line(f"for v_{variable} in range(n_{self.cascade.rank_of(variable)}):")
+        found = self.chunk.range(variable, self.cascade.rank_of(variable))
+        self.text.line(f"for v_{variable} in range({found}):")
         self.text.depth += 1
 
     def find(self, check: Check) -> None:
@@ -216,19 +217,25 @@ class Rows(Checks):
             text.line(f"z = {self.target(low, high)}")
             total = "x"
         with text.block(f"for i in range({'hi - lo' if narrow else 'lanes'}):"):
-            text.line(f"v_{self.lane} = {plus(low, 'i')}")
+            text.line(f"v_{self.lane} = {self.chunk.at(self.lane, plus(low, 'i'))}")
             text.lines += reader.inner.lines
             text.line(f"x = {result}")
             text.line(f"z[i] = {total}")
 
     def target(self, low: str, high: str, letter: str = "t") -> str:
         """A row of the target."""
+        return self.row(f"{letter}_{self.einsum.name}", self.goal(), low, high)
+
+    def goal(self) -> list[Index]:
+        """Indices of the target."""
         place = []
-        for index in self.einsum.target.indices:
+        for axis, index in enumerate(self.einsum.target.indices):
             whole = integer(index)
             assert whole is not None
+            if axis in self.chunk.axes.get(self.einsum.name, ()):
+                whole = self.chunk.inside(variables_in(index)[0])
             place.append(Index(whole))
-        return self.row(f"{letter}_{self.einsum.name}", place, low, high)
+        return place
 
     def store(self, is_reduction: bool, has_values: bool) -> None:
         """Write a row of the target and its presence."""
@@ -256,7 +263,9 @@ class Rows(Checks):
         of_a, of_b = self.places[a], self.places[b]
         if any(self.uses_lane(index.text) for index in of_a) or not of_b:
             return None
-        if not of_b[-1].is_unit or any(self.uses_lane(index.text) for index in of_b[:-1]):
+        if not all(index.is_linear for index in of_b) or any(
+            self.lane in variables_in(index) and linear(index) is None for index in b.indices
+        ):
             return None
         last = self.einsum.target.indices[-1]
         if self.lane not in variables_in(last):
@@ -297,25 +306,27 @@ class Rows(Checks):
         inner = [v for v in over if v in of_a & of_b and is_linear(v)]
         return (rows[-1] if rows else ""), (inner[-1] if inner else "")
 
+    def start(self, text: str, variables: tuple[str, ...]) -> str:
+        """A text with all of these variables where they begin."""
+        for variable in variables:
+            text = self.at_zero(text, variable)
+        return text
+
     def contraction(self, a: Access, b: Access) -> None:
         """Write calls of the kernel, in loops over what it does not run over."""
         text, depth = self.text, self.text.depth
         rows, inner = self.inner(a, b)
         kept, over = self.loops((rows, inner))
-        count = f"n_{self.cascade.rank_of(rows)}"
+        count = self.chunk.count(rows, self.cascade.rank_of(rows))
         checks = [
             check for check in self.checks if not check.row and not check.kept.startswith("k")
         ]
         for variable in kept:
             self.open(variable)
-        place = []
-        for index in self.einsum.target.indices:
-            whole = integer(index)
-            assert whole is not None
-            place.append(Index(whole))
         if over or checks:
-            with text.block(f"for v_{rows} in range({count}):"):
-                text.line(f"k.start({self.target('0', 'lanes')}, F(0))")
+            self.open(rows)
+            text.line(f"k.start({self.target('0', 'lanes')}, F(0))")
+            text.depth -= 1
         for variable in over:
             self.open(variable)
         text.line("lo, hi = 0, lanes")
@@ -327,24 +338,21 @@ class Rows(Checks):
         pieces = []
         for name, indices, axes in (
             (a.tensor, self.places[a], (rows, inner)),
-            (b.tensor, self.places[b], (inner,)),
-            (self.einsum.name, tuple(place), (rows,)),
+            (b.tensor, self.places[b], (inner, self.lane)),
+            (self.einsum.name, tuple(self.goal()), (rows,)),
         ):
-            offset, start, steps = "", "", list[str]()
+            offset, steps = "", list[str]()
             for axis, found in enumerate(indices):
-                at = self.at_zero(found.text, self.lane)
-                offset = f"({offset})*t_{name}.shape[{axis}] + {at}" if offset else at
+                offset = f"({offset})*t_{name}.shape[{axis}] + {found.text}" if offset else found.text
+            start = self.start(offset, (*axes, self.lane))
             for variable in axes:
-                start = self.at_zero(offset, variable)
-                step, one = text.fresh("d"), self.at_zero(offset, variable, 1)
-                for other in axes:
-                    start, one = self.at_zero(start, other), self.at_zero(one, other)
-                text.line(f"{step} = {one} - ({start})")
-                steps.append(step)
-            low = "" if len(axes) == 2 else " + lo"
+                steps.append(text.fresh("d"))
+                one = self.start(self.at_zero(offset, variable, 1), (*axes, self.lane))
+                text.line(f"{steps[-1]} = {one} - ({start})")
+            low = f" + lo*{steps[-1]}" if self.lane in axes else ("" if name == a.tensor else " + lo")
             pieces.append(f"t_{name}.reshape(-1), {start}{low}, {', '.join(steps)}")
         size = f"{count}, n_{self.cascade.rank_of(inner)}, hi - lo"
-        text.line(f"q.multiply({', '.join(pieces)}, {size}, {bool(over)})")
+        text.line(f"m.multiply({', '.join(pieces)}, {size}, {bool(over)})")
         text.depth = depth
 
 
