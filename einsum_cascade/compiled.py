@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ class Compiled:
     numbers: Numbers | None
     # The parts that run one after the other, each in tiles if it can.
     stages: tuple[Stage, ...] = field(repr=False)
+    # Generated modules by width of tiles.
+    modules: dict[int, ModuleType] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(
         self, *, sizes: Mapping[str, int] | None = None, **arrays: Any
@@ -167,7 +170,9 @@ def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
     points = list(np.ndindex(*given.batch))
     lanes = [given.extents[stage.lane] for stage in compiled.stages if stage.lane]
     width = next((w for w in WIDTHS if w >= max(lanes, default=1)), WIDTHS[-1])
-    module = module_from(compiled.source(width), cascade.name)
+    if width not in compiled.modules:
+        compiled.modules[width] = module_from(compiled.source(width), cascade.name)
+    module = compiled.modules[width]
     tensors: dict[str, Array] = {}
     where: dict[str, Array] = {}
     for name in cascade.inputs:

@@ -38,10 +38,10 @@ def _multiply_pointers(of_a: Any, ai: int, ak: int, of_b: Any, bk: int, bl: int,
         more = adds != 0 or k0 > 0
         for start in range(0, width, PANEL):
             span = min(PANEL, width - start)
-            copy(panel, lanes, b, k0 * bk + start * bl, bk, bl, depth, span)
+            _copy_lanes(panel, b, k0 * bk + start * bl, bk, bl, depth, span)
             for i0 in range(0, rows, ROWS):
                 high = min(ROWS, rows - i0)
-                copy(left, FEW, a, i0 * ai + k0 * ak, ak, ai, depth, high)
+                _copy_rows(left, a, i0 * ai + k0 * ak, ak, ai, depth, high)
                 for i in range(0, high, FEW):
                     for lane in range(0, span, lanes):
                         at = (i0 + i) * ci + start + lane
@@ -77,17 +77,42 @@ def _exactly(a: Real, a0: int, b: Real, b0: int, c: Real, c0: int, ci: int, n: i
 
 
 @compiled
-def copy(to: Real, step: int, x: Real, at: int, xk: int, xl: int, n: int, width: int) -> None:
-    """to[lane // step][k][lane % step] = x[at + k*xk + lane*xl]; zeros in a last part of a step."""
-    for start in range(0, width, step):
-        high = min(step, width - start)
-        for k in range(n):
-            base = start * n + k * step
-            source = at + k * xk + start * xl
+def _copy_rows(to: Real, x: Real, at: int, xk: int, xi: int, n: int, rows: int) -> None:
+    """to[i // FEW][k][i % FEW] = x[at + k*xk + i*xi], and zeros after the last row."""
+    # Few steps at a time, whose rows stay in the cache even if they are a page apart.
+    for k0 in range(0, n, 8):
+        for i0 in range(0, rows, FEW):
+            base, source = i0 * n, at + i0 * xi
+            if rows - i0 >= FEW:
+                for k in range(k0, min(k0 + 8, n)):
+                    for i in range(FEW):
+                        to[base + k * FEW + i] = x[source + k * xk + i * xi]
+            else:
+                for k in range(k0, min(k0 + 8, n)):
+                    for i in range(FEW):
+                        inside = i < rows - i0
+                        to[base + k * FEW + i] = x[source + k * xk + i * xi] if inside else 0
+
+
+@compiled
+def _copy_lanes(to: Real, x: Real, at: int, xk: int, xl: int, n: int, width: int) -> None:
+    """to[lane // lanes][k][lane % lanes] = x[at + k*xk + lane*xl], and zeros after the last."""
+    lanes = BLOCK_BYTES // x.itemsize
+    for start in range(0, width, lanes):
+        base, source = start * n, at + start * xl
+        high = min(lanes, width - start)
+        if high < lanes:
+            for i in range(n * lanes):
+                to[base + i] = 0
+        if xl == 1 and high == lanes:
+            for k in range(n):
+                for lane in range(lanes):
+                    to[base + k * lanes + lane] = x[source + k * xk + lane]
+            continue
+        for k0 in range(0, n, lanes):
             for lane in range(high):
-                to[base + lane] = x[source + lane * xl]
-            for lane in range(high, step):
-                to[base + lane] = 0
+                for k in range(k0, min(k0 + lanes, n)):
+                    to[base + k * lanes + lane] = x[source + k * xk + lane * xl]
 
 
 _WORD = types.int64

@@ -8,6 +8,7 @@ with something empty run again once the others have told more.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from einsum_cascade.cascade import Cascade, affine
 from einsum_cascade.compiled_groups import Group
-from einsum_cascade.compiled_steps import Call, Steps
+from einsum_cascade.compiled_steps import Steps
 
 Array = NDArray[Any]
 # Lanes of a chunk; bytes that its tensors may take, and that lanes may not take less for.
@@ -47,6 +48,30 @@ def computed_shape(cascade: Cascade, name: str, extents: Mapping[str, int]) -> t
     return tuple(found)
 
 
+# One low and one high bound for each rank of a group.
+Bounds = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyCall:
+    """Two functions, when the first one is called, and the places of its arrays."""
+
+    empty: Any
+    full: Any
+    always: bool
+    partial: tuple[int, ...]
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A group with its sizes: chunks, calls, and local tensors with shapes and axes of chunks."""
+
+    chunks: tuple[Bounds, ...]
+    calls: tuple[ReadyCall, ...]
+    local: tuple[tuple[int, str, tuple[int, ...], tuple[int, ...]], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What is the same for all batch elements."""
@@ -63,20 +88,19 @@ class Run:
 
     def batch(self, tensors: Mapping[str, Array], where: Mapping[str, Array], count: int) -> None:
         """Compute all batch elements; tensors are those of inputs and outputs, by element."""
-        several = threads()
+        several, found = threads(), ready(self)
 
         def element(b: int, share: Map) -> None:
             arrays = {}
             for name in self.cascade.inputs:
-                at = where[name][b]
+                at, given = where[name][b], tensors[name]
                 # A scalar is an array of one element, too.
-                given = tensors[name]
                 arrays[name] = given[at] if given.ndim > 1 else given[at : at + 1]
             for name in self.cascade.outputs:
                 arrays[name] = tensors[name][b]
-            self.element(arrays, share)
+            self.element(found, arrays, share)
 
-        if several == 1 or count <= 0:
+        if several == 1:
             for b in range(count):
                 element(b, _alone)
             return
@@ -91,24 +115,29 @@ class Run:
                 for b in range(count):
                     element(b, share)
 
-    def element(self, arrays: dict[str, Array], share: Map) -> None:
+    def element(
+        self, found: tuple[Ready, ...], arrays: dict[str, Array], share: Map
+    ) -> None:
         """Compute one batch element."""
         steps, flags = self.steps, {}
         local = {name for group, _ in steps.groups for name in group.local}
         for name in steps.names:
-            shape = computed_shape(self.cascade, name, self.extents) or (1,)
             if name in local:
                 continue
+            shape = computed_shape(self.cascade, name, self.extents) or (1,)
             if name not in arrays:
                 arrays[name] = self.array(name, shape, self.dtype)
             if steps.causes[name]:
                 flags[name] = self.array(f"o {name}", shape, "bool")
                 self.clear(name, arrays[name], flags[name])
+        given: list[Any] = []
+        for name in (*self.cascade.inputs, *steps.names):
+            given += [arrays.get(name), flags.get(name)]
         s = np.zeros(len(steps.names), np.int64)
-        for (group, calls), lane in zip(steps.groups, steps.lanes, strict=True):
-            s = self.group(group, calls, lane, arrays, flags, s, share)
+        for group in found:
+            s = self.group(group, given, s, share)
         for name in self.cascade.outputs:
-            if steps.causes[name]:
+            if name in steps.gaps or s[steps.names.index(name)]:
                 arrays[name][~flags[name]] = 0
 
     def clear(self, name: str, array: Array, flags: Array) -> None:
@@ -126,73 +155,76 @@ class Run:
             kept[key] = np.empty(shape, dtype)
         return kept[key]
 
-    def group(
-        self,
-        group: Group,
-        calls: tuple[Call, ...],
-        lane: str,
-        arrays: Mapping[str, Array],
-        flags: Mapping[str, Array],
-        s: Array,
-        share: Map,
-    ) -> Array:
+    def group(self, ready: Ready, given: list[Array], s: Array, share: Map) -> Array:
         """Run a group; return what is known of presence afterwards."""
-        found = chunks(self.cascade, group, lane, self.extents, np.dtype(self.dtype).itemsize)
 
-        def run(task: tuple[tuple[int, ...], Array]) -> Array:
-            return self.chunk(group, calls, task[0], arrays, flags, task[1])
+        def run(task: tuple[Bounds, Array]) -> Array:
+            return self.chunk(ready, given, *task)
 
-        results = share(run, [(chunk, s) for chunk in found]) if len(found) > 1 else [
-            run((chunk, s)) for chunk in found
-        ]  # fmt: skip
+        several = share if len(ready.chunks) > 1 else _alone
+        results = several(run, [(chunk, s) for chunk in ready.chunks])
         while True:
             total = np.bitwise_or.reduce([s, *results])
             late = [i for i, r in enumerate(results) if ((r != total) & (r != 0)).any()]
             if not late:
                 return total
-            again = share(run, [(found[i], total) for i in late])
+            again = several(run, [(ready.chunks[i], total) for i in late])
             for i, result in zip(late, again, strict=True):
                 results[i] = result
 
-    def chunk(
-        self,
-        group: Group,
-        calls: tuple[Call, ...],
-        bounds: tuple[int, ...],
-        arrays: Mapping[str, Array],
-        flags: Mapping[str, Array],
-        s: Array,
-    ) -> Array:
+    def chunk(self, ready: Ready, given: list[Array], bounds: Bounds, s: Array) -> Array:
         """Run a group on one chunk."""
-        steps, s, z = self.steps, s.copy(), np.array(bounds, np.int64)
-        own, own_flags = dict(arrays), dict(flags)
-        for name in group.local:
-            shape = list(computed_shape(self.cascade, name, self.extents))
-            for i, (_, axes) in enumerate(group.chunks):
-                shape[axes[name]] = bounds[2 * i + 1] - bounds[2 * i]
-            own[name] = self.array(name, tuple(shape), self.dtype)
-            if steps.causes[name]:
-                own_flags[name] = self.array(f"o {name}", tuple(shape), "bool")
-                self.clear(name, own[name], own_flags[name])
-        for call in calls:
-            given = []
-            for name in call.tensors:
-                given.append(own[name])
-                if steps.causes.get(name):
-                    given.append(own_flags[name])
-            suffix = "_empty" if self.may_be_empty(call, s) else ""
-            getattr(self.module, f"{call.name}{suffix}")(self.n, self.par, z, s, *given)
+        s = s.copy()
+        sizes = [high - low for low, high in zip(bounds[::2], bounds[1::2], strict=True)]
+        places = list(given)
+        for place, name, shape, axes in ready.local:
+            own = list(shape)
+            for axis, size in zip(axes, sizes, strict=True):
+                own[axis] = size
+            places[place] = self.array(name, tuple(own), self.dtype)
+            if self.steps.causes[name]:
+                places[place + 1] = self.array(f"o {name}", tuple(own), "bool")
+                self.clear(name, places[place], places[place + 1])
+        z = np.array(bounds, np.int64)
+        for call in ready.calls:
+            is_partial = call.always or any(s[i] for i in call.partial)
+            function = call.empty if is_partial else call.full
+            function(self.n, self.par, z, s, *[places[i] for i in call.places])
         return s
 
-    def may_be_empty(self, call: Call, s: Array) -> bool:
-        """True if something that a function reads may be empty."""
-        if call.always or any(s[self.steps.names.index(name)] for name in call.partial):
-            return True
-        for rank in call.splits:
-            parts = [self.extents[part] for part in self.cascade.parts_of(rank)]
-            if int(np.prod(parts)) > self.extents[rank]:
-                return True
-        return False
+
+def ready(run: Run) -> tuple[Ready, ...]:
+    """Look up what all batch elements and chunks of a run have in common."""
+    steps, cascade, extents = run.steps, run.cascade, run.extents
+    place = {name: 2 * i for i, name in enumerate((*cascade.inputs, *steps.names))}
+    found = []
+    for (group, calls), lane in zip(steps.groups, steps.lanes, strict=True):
+        shapes = {name: computed_shape(cascade, name, extents) for name in group.local}
+        own = []
+        for call in calls:
+            places: list[int] = []
+            for name in call.tensors:
+                places += [place[name], place[name] + 1][: 2 if steps.causes.get(name) else 1]
+            is_ragged = any(
+                math.prod(extents[part] for part in cascade.parts_of(rank)) > extents[rank]
+                for rank in call.splits
+            )
+            own.append(
+                ReadyCall(
+                    getattr(run.module, f"{call.name}_empty", None),
+                    getattr(run.module, call.name, None),
+                    call.always or is_ragged,
+                    tuple(steps.names.index(name) for name in call.partial),
+                    tuple(places),
+                )
+            )
+        local = tuple(
+            (place[name], name, shape, tuple(axes[name] for _, axes in group.chunks))
+            for name, shape in shapes.items()
+        )
+        bounds = chunks(group, lane, extents, shapes, np.dtype(run.dtype).itemsize)
+        found.append(Ready(tuple(bounds), tuple(own), local))
+    return tuple(found)
 
 
 def _alone(function: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
@@ -200,21 +232,24 @@ def _alone(function: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
 
 
 def chunks(
-    cascade: Cascade, group: Group, lane: str, extents: Mapping[str, int], size: int
-) -> list[tuple[int, ...]]:
+    group: Group,
+    lane: str,
+    extents: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, ...]],
+    size: int,
+) -> list[Bounds]:
     """Bounds of all chunks of a group, one low and one high for each of its ranks."""
     ranks = [rank for rank, _ in group.chunks]
     if not ranks:
         return [()]
     counts = dict.fromkeys(ranks, 1)
     counts[lane] = max(1, min(extents[lane], LANES))
-    shapes = [computed_shape(cascade, name, extents) for name in group.local]
-    total = sum(int(np.prod(shape)) for shape in shapes) * size
+    total = sum(math.prod(shape) for shape in shapes.values()) * size
     for rank in ranks:
         total //= max(1, extents[rank])
 
     def taken() -> int:
-        return total * int(np.prod(list(counts.values())))
+        return total * math.prod(counts.values())
 
     while counts[lane] > 32 and taken() > MOST:
         counts[lane] //= 2

@@ -17,7 +17,7 @@ import einsum_cascade as ec
 from archsim.elements import random_inputs
 from archsim.lowering import lower
 from archsim.values import compute
-from einsum_cascade import compiled_kernels, compiled_products
+from einsum_cascade import compiled_kernels, compiled_multiply, compiled_products
 from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.compiled_plan import stages
 from einsum_cascade.operators import OPERATORS
@@ -271,21 +271,42 @@ def test_contractions(dtype, rows):
         np.testing.assert_allclose(c[0, 5], a[part, 0] @ b[part, 5], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("n", "width"), [(0, 5), (7, 1), (300, 37), (3, 300)])
-def test_products_of_any_size(n, width):
-    """Several chunks and panels, a last block that is not full, and a sum that goes on."""
+def test_products_of_any_size(n, width, dtype):
+    """Several chunks and panels, operands in either order, last blocks, and a sum that goes on."""
+    compiled_multiply.install(dtype)
     rng = np.random.default_rng(n)
-    a, b = rng.standard_normal((n, 11)), rng.standard_normal((n, width))
-    c = np.ones((11, width))
 
     @njit
     def multiply(*arguments):
-        compiled_products.multiply(*arguments)
+        compiled_multiply.multiply(*arguments)
 
-    for adds, expected in ((True, 1 + a.T @ b), (False, a.T @ b)):
-        multiply(a.ravel(), 0, 1, 11, b.ravel(), 0, width, c.reshape(-1), 0, width, 11, n, width,
-                 adds)  # fmt: skip
-        np.testing.assert_allclose(c, expected, atol=1e-12)
+    for rows in (1, 11, 101):
+        a = rng.standard_normal((n, rows)).astype(dtype)
+        b = rng.standard_normal((n, width)).astype(dtype)
+        c = np.ones((rows, width), dtype)
+        for flat_a, ai, ak in ((a, 1, rows), (a.T.copy(), n, 1)):
+            for flat_b, bk, bl in ((b, width, 1), (b.T.copy(), 1, n)):
+                for adds in (True, False):
+                    start = c.copy() * adds
+                    multiply(flat_a.reshape(-1), 0, ai, ak, flat_b.reshape(-1), 0, bk, bl,
+                             c.reshape(-1), 0, width, rows, n, width, adds)  # fmt: skip
+                    np.testing.assert_allclose(c, start + a.T @ b, rtol=1e-4, atol=1e-4)
+
+
+def test_products_of_any_size_are_those_of_the_language():
+    """0 * inf is 0, and -0.0 on the right is nothing."""
+    compiled_multiply.install("float64")
+
+    @njit
+    def multiply(*arguments):
+        compiled_multiply.multiply(*arguments)
+
+    a, b, c = np.ones(3 * 2), np.ones(3 * 5), np.zeros(2 * 5)
+    a[0], b[0], a[2], b[6] = INF, 0.0, NAN, -0.0
+    multiply(a, 0, 1, 2, b, 0, 5, 1, c, 0, 5, 2, 3, 5, False)
+    np.testing.assert_equal(c, [NAN, INF, NAN, NAN, NAN, 2, 2, 3, 3, 3])
 
 
 # ---- point loops, row by row ----
