@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
@@ -86,6 +87,8 @@ class Check:
     kept: str = "True"
     bits: str = "0"
     is_filter: bool = False
+    # Rows that its lines fill, with their types.
+    fills: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,8 +99,9 @@ class Checks:
     einsum: Einsum
     lane: str
     text: Text
-    # Whether computed tensors may have empty elements here, and split inputs a ragged tile.
+    # Whether computed tensors may have empty elements here, and whether split inputs a ragged tile.
     has_empty: bool
+    is_ragged: bool
     # Tensors that may have empty elements at all.
     partial: frozenset[str]
     chunk: Chunk
@@ -110,7 +114,7 @@ class Checks:
         """The bits of several variables."""
         return sum(1 << self.einsum.variables.index(v) for v in variables)
 
-    def check(self, variables: frozenset[str], lines: list[str], **how: str | bool) -> None:
+    def check(self, variables: frozenset[str], lines: list[str], **how: Any) -> None:
         """Add a check whose variables are known now."""
         self.checks.append(
             Check(
@@ -118,7 +122,7 @@ class Checks:
                 tuple(lines),
                 kept=str(not variables & set(self.einsum.over)),
                 bits=str(self.bits(variables)),
-                **how,  # type: ignore[arg-type]
+                **how,
             )
         )
 
@@ -148,15 +152,13 @@ class Checks:
     ) -> str:
         """Add a check lane by lane; return the text of a safe index, if it is about one."""
         name, text = self.text.fresh("h"), self.text
-        self.before.append(f"{name} = np.empty(lanes, np.bool_)")
         index = text.fresh("j")
-        if at:
-            self.before.append(f"{index} = np.empty(lanes, np.int64)")
+        fills = ((name, "np.bool_"), (index, "np.int64"))[: 2 if at else 1]
         body = [*self.lanes(), *(f"    {line}" for line in lines)]
         body.append(f"    {name}[i] = {holds}")
         if at:
             body.append(f"    {index}[i] = {at} if {holds} else 0")
-        self.check(variables, body, row=name, is_filter=is_filter)
+        self.check(variables, body, row=name, is_filter=is_filter, fills=fills)
         return f"{index}[{self.chunk.inside(self.lane)}]"
 
     def place(self, access: Access) -> tuple[Index, ...]:
@@ -218,7 +220,7 @@ class Checks:
             others = any(self.uses_lane(found[axis].text) for axis in parts[:-1])
             unit = found[parts[-1]].is_unit and not others
             index = Index(at, unit, all(found[axis].is_linear for axis in parts))
-            if self.has_empty:
+            if self.is_ragged:
                 index = self.ragged(access, parts, rank, index)
             whole.append(index)
         return whole

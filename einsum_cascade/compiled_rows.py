@@ -76,6 +76,8 @@ class Rows(Checks):
     numbers: Numbers | None
     # Lanes that points are computed for.
     span: tuple[str, str] = ("0", "lanes")
+    # Lines that look a check up, by its identity.
+    tables: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def write(self) -> None:
         """Write everything; the function returns the axes along which presence varies."""
@@ -121,9 +123,39 @@ class Rows(Checks):
         self.text.depth += 1
 
     def find(self, check: Check) -> None:
-        """Write what finds a check."""
-        for line in check.lines:
+        """Write what finds a check, or where that is found already."""
+        for line in self.tables.get(id(check), check.lines):
             self.text.line(line)
+
+    def prepare(self, outer: list[str], checks: list[Check]) -> None:
+        """Write tables of checks that would be found again in each step of a loop around them."""
+        text = self.text
+        for check in checks:
+            if id(check) in self.tables or not check.fills:
+                continue
+            own = [v for v in outer if v in check.variables]
+            if own and outer[: len(own)] != own:
+                place = ", ".join(f"v_{v}" for v in own)
+                ranks = [self.cascade.rank_of(v) for v in own]
+                counts = [self.chunk.range(v, rank) for v, rank in zip(own, ranks, strict=True)]
+                shape = ", ".join([*(count.split(", ")[-1] for count in counts), "lanes"])
+                found = []
+                for name, kind in check.fills:
+                    text.line(f"u{name} = np.empty(({shape}), {kind})")
+                    found.append(f"{name} = u{name}[{place}]")
+                depth = text.depth
+                for variable in own:
+                    self.open(variable)
+                for other in checks:
+                    if id(other) in self.tables and other.variables <= check.variables:
+                        self.find(other)
+                for line in (*found, *check.lines):
+                    text.line(line)
+                text.depth = depth
+                self.tables[id(check)] = tuple(found)
+            else:
+                for name, kind in check.fills:
+                    text.line(f"{name} = np.empty(lanes, {kind})")
 
     def empty(self, check: Check) -> None:
         """Write which elements a check empties."""
@@ -152,6 +184,7 @@ class Rows(Checks):
             id(check): max((outer.index(v) + 1 for v in check.variables if v in outer), default=0)
             for check in checks
         }
+        self.prepare(outer, checks)
         row = REDUCTIONS[einsum.op] if einsum.op is not None else None
         for level in range(len(outer) + 1):
             if level:

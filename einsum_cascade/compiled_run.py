@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from einsum_cascade.cascade import Cascade, affine
 from einsum_cascade.compiled_groups import Group
-from einsum_cascade.compiled_steps import Steps
+from einsum_cascade.compiled_steps import EMPTY, RAGGED, Steps
 
 Array = NDArray[Any]
 # Lanes of a chunk; bytes that its tensors may take, and that lanes may not take less for.
@@ -58,6 +58,7 @@ class ReadyCall:
 
     empty: Any
     full: Any
+    # Whether it is the first one in any case.
     always: bool
     partial: tuple[int, ...]
     places: tuple[int, ...]
@@ -211,7 +212,7 @@ def ready(run: Run) -> tuple[Ready, ...]:
             )
             own.append(
                 ReadyCall(
-                    getattr(run.module, f"{call.name}_empty", None),
+                    getattr(run.module, call.name + (RAGGED if is_ragged else EMPTY), None),
                     getattr(run.module, call.name, None),
                     call.always or is_ragged,
                     tuple(steps.names.index(name) for name in call.partial),

@@ -28,6 +28,8 @@ from einsum_cascade.ordering import Loop, Plan
 JIT = '@njit(nogil=True, cache=True, error_model="numpy")'
 # What a recurrence calls is kept in its own cache entry.
 INNER = '@njit(error_model="numpy")'
+# Ends of names: something that is read may be empty; also because of a ragged tile.
+EMPTY, RAGGED = "_empty", "_ragged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,14 @@ class Call:
     always: bool = True
     partial: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
+
+    @property
+    def cases(self) -> list[str]:
+        """Ends of the names of its functions."""
+        found = [] if self.always else [""]
+        if self.always or self.partial:
+            found.append(EMPTY)
+        return [*found, RAGGED] if self.splits else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +139,8 @@ def write_steps(
                 group.chunked(step),
                 {tensor: group.axes(tensor) for tensor in group.local},
             )
-            cases = [True] if call.always else [True, False]
-            if not call.always and not call.partial and not call.splits:
-                cases = [False]
-            for has_empty in cases:
-                suffix = "_empty" if has_empty else ""
-                writer.single(step, call, chunk, suffix, has_empty, text)
+            for suffix in call.cases:
+                writer.single(step, call, chunk, suffix, text)
 
 
 def write_head(cascade: Cascade, text: Text, body: str | None = None) -> None:
@@ -171,7 +177,7 @@ class _Writer:
         return names
 
     def single(
-        self, einsum: Einsum, call: Call, chunk: Chunk, suffix: str, has_empty: bool, text: Text
+        self, einsum: Einsum, call: Call, chunk: Chunk, suffix: str, text: Text
     ) -> None:
         """Write the function of an Einsum."""
         text.line(JIT)
@@ -179,7 +185,7 @@ class _Writer:
         with text.block(f"def {call.name}{suffix}(n, par, z, s, {arguments}):"):
             text.line(f"# {einsum}")
             body = text.apart(text.depth)
-            self.einsum(einsum, (), chunk, has_empty, body)
+            self.einsum(einsum, (), chunk, suffix, body)
             found = str(body)
             write_head(self.whole, text, found)
             for i, variable in enumerate(chunk.variables):
@@ -204,7 +210,7 @@ class _Writer:
         return " | ".join([*parts, "(c & ANY)"])
 
     def einsum(
-        self, einsum: Einsum, fixed: tuple[str, ...], chunk: Chunk, has_empty: bool, text: Text
+        self, einsum: Einsum, fixed: tuple[str, ...], chunk: Chunk, suffix: str, text: Text
     ) -> None:
         """Write an Einsum row by row if it can; else by points."""
         lane = lane_of(self.cascade, einsum, fixed)
@@ -222,7 +228,8 @@ class _Writer:
             text=text,
             partial=self.partial,
             chunk=chunk,
-            has_empty=has_empty,
+            has_empty=suffix != "",
+            is_ragged=suffix == RAGGED,
         ).write()
 
     # ---- recurrences ----
@@ -245,7 +252,7 @@ class _Writer:
         made = [(i, name) for i, name in enumerate(self.steps.names) if name in call.tensors]
         text.line(JIT)
         arguments = ", ".join(self.arguments(call.tensors))
-        with text.block(f"def {call.name}_empty(n, par, z, s, {arguments}):"):
+        with text.block(f"def {call.name}{EMPTY}(n, par, z, s, {arguments}):"):
             write_head(self.whole, text)
             for i, name in made:
                 text.line(f"s_{name} = s[{i}]")
@@ -272,10 +279,10 @@ class _Writer:
             tests.append(f"{sizes} > n_{rank}")
         if call.always or tests:
             with nullcontext() if call.always else text.block(f"if {' or '.join(tests)}:"):
-                self.einsum(einsum, fixed, Chunk(), True, text)
+                self.einsum(einsum, fixed, Chunk(), RAGGED, text)
         if not call.always:
             with text.block("else:") if tests else nullcontext():
-                self.einsum(einsum, fixed, Chunk(), False, text)
+                self.einsum(einsum, fixed, Chunk(), "", text)
 
     def calls(
         self, steps: Plan, fixed: tuple[str, ...], names: dict[int, str], text: Text
