@@ -8,7 +8,7 @@ row of flags. A check that no reduced variable takes part in empties elements, o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,7 @@ from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_empty import is_safe
 from einsum_cascade.compiled_presence import linear, plus
 from einsum_cascade.compiled_text import WIDE, Text, integer, truth, value
-from einsum_cascade.expressions import Access, Condition, Logic
+from einsum_cascade.expressions import Access, Condition, Expr, Logic, accesses
 
 
 def size_text(cascade: Cascade, tensor: str, axis: int) -> str:
@@ -148,13 +148,14 @@ class Checks:
         holds: str,
         at: str = "",
         *,
+        head: Sequence[str] = (),
         is_filter: bool = False,
     ) -> str:
         """Add a check lane by lane; return the text of a safe index, if it is about one."""
         name, text = self.text.fresh("h"), self.text
         index = text.fresh("j")
         fills = ((name, "np.bool_"), (index, "np.int64"))[: 2 if at else 1]
-        body = [*self.lanes(), *(f"    {line}" for line in lines)]
+        body = [*head, *self.lanes(), *(f"    {line}" for line in lines)]
         body.append(f"    {name}[i] = {holds}")
         if at:
             body.append(f"    {index}[i] = {at} if {holds} else 0")
@@ -297,9 +298,10 @@ class Checks:
                 self.filter(term)
             return
         inner = self.text.apart()
-        holds = truth(condition, inner, _Elements(self))
+        head: list[str] = []
+        holds = truth(condition, inner, _Elements(self, head))
         variables = frozenset(variables_in(condition))
-        self.row_check(variables, inner.lines, holds, is_filter=True)
+        self.row_check(variables, inner.lines, holds, head=head, is_filter=True)
 
 
 @dataclass(slots=True)
@@ -307,6 +309,28 @@ class _Elements:
     """Reads in checks, lane by lane."""
 
     rows: Checks
+    # Lines before the loop over lanes, if what does not change there is to be found there.
+    head: list[str] | None = None
+    is_inside: bool = False
+
+    def hoisted(self, expr: Expr) -> str | None:
+        """See Reader: what is about lanes only, or not about them, is computed before their loop."""
+        rows, variables = self.rows, set(variables_in(expr))
+        if self.head is None or accesses(expr) or not variables:
+            return None
+        is_row = variables == {rows.lane}
+        if self.is_inside or (rows.lane in variables and not is_row):
+            return None
+        name, inner = rows.text.fresh("u"), rows.text.apart()
+        self.is_inside = True
+        found = value(expr, inner, self, WIDE)
+        self.is_inside = False
+        if not is_row:
+            self.head += [*inner.lines, f"{name} = {found}"]
+            return name
+        rows.before += [f"{name} = np.empty(lanes, D)", *rows.lanes()]
+        rows.before += [f"    {line}" for line in [*inner.lines, f"{name}[i] = {found}"]]
+        return f"{name}[i]"
 
     def access(self, access: Access) -> str:
         """See Reader."""

@@ -229,6 +229,12 @@ def power(a: Real, b: Real) -> Real:
 
 
 @compiled
+def square(a: Real) -> Real:
+    """A power of two."""
+    return a * a
+
+
+@compiled
 def clamp(x: Real, low: Real, high: Real) -> Real:
     """Between two bounds; the higher one wins where they cross."""
     return least(largest(x, low), high)
@@ -311,6 +317,17 @@ def exclude(present: Real, holds: Real) -> bool:
     for lane in range(present.shape[0]):
         count += not holds[lane]
         present[lane] &= holds[lane]
+    return count > 0
+
+
+@compiled
+def anything(present: Real) -> bool:
+    """True if a lane is not empty."""
+    if present.shape[0] > 0 and present[0]:
+        return True
+    count = 0
+    for lane in range(present.shape[0]):
+        count += present[lane]
     return count > 0
 
 

@@ -29,7 +29,7 @@ from einsum_cascade.compiled_text import (
     truth,
     value,
 )
-from einsum_cascade.expressions import Access, Condition, Logic
+from einsum_cascade.expressions import Access, Condition, Expr, Logic
 from einsum_cascade.hardware_numbers import Numbers
 from einsum_cascade.operators import REDUCTIONS
 
@@ -172,6 +172,10 @@ class Points:
         else:
             holds = truth(condition, self.text, self)
             self.exclude(f"not {holds}", set(variables_in(condition)))
+
+    def hoisted(self, expr: Expr) -> str | None:
+        """See Reader."""
+        return None
 
     @contextmanager
     def chosen(self, holds: str, variables: tuple[str, ...]) -> Iterator[None]:

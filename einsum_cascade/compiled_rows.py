@@ -9,7 +9,7 @@ follow in a second pass. Empty elements hold -0.0, which adds nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
@@ -25,7 +25,7 @@ from einsum_cascade.compiled_text import (
     rounded,
     value,
 )
-from einsum_cascade.expressions import Access, Apply, Select, walk
+from einsum_cascade.expressions import Access, Apply, Expr, Select, walk
 from einsum_cascade.hardware_numbers import Numbers
 from einsum_cascade.operators import REDUCTIONS
 
@@ -101,9 +101,15 @@ class Rows(Checks):
         if pair is None:
             self.rows(has_values=True)
             return
-        a, b = pair
-        self.contraction(a, b)
+        # What is empty is found first: whole rows of it are left out of the sum.
         self.rows(has_values=False)
+        self.contraction(*pair)
+        if any(check.kept != "False" for check in self.checks):
+            depth = text.depth
+            for variable in self.loops()[0]:
+                self.open(variable)
+            text.line(f"k.leave_nothing({self.target('0', 'lanes')}, {self.target('0', 'lanes', 'o')})")
+            text.depth = depth
 
     # ---- loops ----
 
@@ -196,18 +202,31 @@ class Rows(Checks):
                 if row is not None and has_values:
                     text.line(f"k.start(acc, {literal(row.identity, 'F')})")
                 inner = text.depth
+            filters = self.filters(here) if level == len(kept) else []
             for check in here:
-                self.find(check)
+                if check not in filters:
+                    self.find(check)
             if level == len(kept):
                 here = [check for check in checks if levels[id(check)] <= level]
             if level >= len(kept):
                 for check in here:
+                    if check not in filters:
+                        self.empty(check)
+            for i, check in enumerate(filters):
+                # Where nothing is left, terms about the same variables can't tell anything new.
+                with text.block("if k.anything(el):") if i else nullcontext():
+                    self.find(check)
                     self.empty(check)
         if has_values:
             self.points(row is not None)
         text.depth = inner
         self.store(row is not None, has_values)
         text.depth = depth
+
+    def filters(self, checks: list[Check]) -> list[Check]:
+        """Terms of a filter that empty elements and are about the same variables."""
+        found = [check for check in checks if check.is_filter and check.kept == "True"]
+        return [check for check in found if check.variables == found[0].variables]
 
     def points(self, is_reduction: bool) -> None:
         """Write the loop over lanes."""
@@ -220,6 +239,12 @@ class Rows(Checks):
         for access in einsum.reads:
             if not all(index.is_linear for index in self.places[access]):
                 narrow.append(f"hi = hi if t_{access.tensor}.size > 0 else 0")
+        rows = [check.row for check in self.checks if check.row and check.kept != "True"]
+        if not is_reduction:
+            rows = ["el"] if any(check.kept != "False" for check in self.checks) else []
+        if rows:
+            text.line(f"if {' and '.join(f'k.anything({row})' for row in rows)}:")
+            text.depth += 1
         if narrow:
             self.span = ("lo", "hi")
             for line in ("lo, hi = 0, lanes", *narrow, "if lo < hi:"):
@@ -277,7 +302,7 @@ class Rows(Checks):
             text.line(f"k.copy({self.target('0', 'lanes', 'o')}, el)")
         if is_reduction and has_values:
             text.line(f"k.copy({self.target('0', 'lanes')}, acc)")
-        if any(check.kept != "False" for check in self.checks):
+        if has_values and any(check.kept != "False" for check in self.checks):
             text.line(f"k.leave_nothing({self.target('0', 'lanes')}, el)")
 
     # ---- contractions ----
@@ -356,7 +381,8 @@ class Rows(Checks):
         ]
         for variable in kept:
             self.open(variable)
-        if over or checks:
+        runs = self.run(b, inner, rows)
+        if over or checks or runs == inner:
             self.open(rows)
             text.line(f"k.start({self.target('0', 'lanes')}, F(0))")
             text.depth -= 1
@@ -369,24 +395,58 @@ class Rows(Checks):
         text.line("if lo < hi:")
         text.depth += 1
         pieces = []
-        for name, indices, axes in (
-            (a.tensor, self.places[a], (rows, inner)),
-            (b.tensor, self.places[b], (inner, self.lane)),
-            (self.einsum.name, tuple(self.goal()), (rows,)),
+        steps: dict[tuple[str, str], str] = {}
+        starts = {}
+        for part, name, indices, axes in (
+            ("a", a.tensor, self.places[a], (rows, inner)),
+            ("b", b.tensor, self.places[b], (inner, self.lane)),
+            ("c", self.einsum.name, tuple(self.goal()), (rows,)),
         ):
-            offset, steps = "", list[str]()
+            offset = ""
             for axis, found in enumerate(indices):
                 offset = f"({offset})*t_{name}.shape[{axis}] + {found.text}" if offset else found.text
-            start = self.start(offset, (*axes, self.lane))
+            starts[part] = self.start(offset, (*axes, self.lane))
             for variable in axes:
-                steps.append(text.fresh("d"))
+                step = steps[part, variable] = text.fresh("d")
                 one = self.start(self.at_zero(offset, variable, 1), (*axes, self.lane))
-                text.line(f"{steps[-1]} = {one} - ({start})")
-            low = f" + lo*{steps[-1]}" if self.lane in axes else ("" if name == a.tensor else " + lo")
-            pieces.append(f"t_{name}.reshape(-1), {start}{low}, {', '.join(steps)}")
-        size = f"{count}, n_{self.cascade.rank_of(inner)}, hi - lo"
-        text.line(f"m.multiply({', '.join(pieces)}, {size}, {bool(over)})")
+                text.line(f"{step} = {one} - ({starts[part]})")
+            shift = ""
+            if runs in axes:
+                shift = f" + r0*{steps[part, runs]}"
+            if part != "a":
+                shift += f" + lo*{steps[part, self.lane]}" if part == "b" else " + lo"
+            own = ", ".join(steps[part, variable] for variable in axes)
+            pieces.append(f"t_{name}.reshape(-1), {starts[part]}{shift}, {own}")
+        counts = {v: self.chunk.count(v, self.cascade.rank_of(v)) for v in (rows, inner)}
+        if runs:
+            # Rows next to each other in which anything is not empty.
+            row = b.tensor if runs == inner else self.einsum.name
+            place = self.places[b] if runs == inner else self.goal()
+            text.line(f"r1, r2 = 0, {counts[runs]}")
+            text.line("while r1 < r2:")
+            text.depth += 1
+            text.line("r0 = r1")
+            with text.block("while r1 < r2:"):
+                text.line(f"v_{runs} = {self.chunk.at(runs, 'r1')}")
+                text.line(f"if not k.anything({self.row(f'o_{row}', place, '0', 'lanes')}):")
+                text.line("    break")
+                text.line("r1 += 1")
+            with text.block("if r1 == r0:"):
+                text.line("r1 += 1")
+                text.line("continue")
+            counts[runs] = "r1 - r0"
+        adds = bool(over) or runs == inner
+        size = f"{counts[rows]}, {counts[inner]}, hi - lo"
+        text.line(f"m.multiply({', '.join(pieces)}, {size}, {adds})")
         text.depth = depth
+
+    def run(self, b: Access, inner: str, rows: str) -> str:
+        """The variable of whose steps a contraction leaves out those that are all empty."""
+        lanes = [index for index in self.places[b] if self.uses_lane(index.text)]
+        if self.has_empty and b.tensor in self.partial and len(lanes) == 1 and lanes[0].is_unit:
+            return inner
+        has_filter = any(check.is_filter and check.kept == "True" for check in self.checks)
+        return rows if has_filter and self.einsum.name in self.partial else ""
 
 
 @dataclass(slots=True)
@@ -415,6 +475,10 @@ class _Views:
         else:
             self.known[access] = f"t_{access.tensor}[{at}]"
         return self.known[access]
+
+    def hoisted(self, expr: Expr) -> str | None:
+        """See Reader."""
+        return None
 
     @contextmanager
     def chosen(self, holds: str, variables: tuple[str, ...]) -> Iterator[None]:

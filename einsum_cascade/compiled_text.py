@@ -137,6 +137,9 @@ class Reader(Protocol):
     def access(self, access: Access) -> str:
         """Write what an access needs; return the text of its value."""
 
+    def hoisted(self, expr: Expr) -> str | None:
+        """Text of a part of a condition that is computed elsewhere, less often; None if it is not."""
+
     def chosen(self, holds: str, variables: tuple[str, ...]) -> AbstractContextManager[None]:
         """A branch of a selection begins: what is read in it matters only where `holds`."""
 
@@ -190,6 +193,11 @@ def literal(value: float, kind: str) -> str:
 def value(expr: Expr, text: Text, reader: Reader, how: Arithmetic = VALUES) -> str:
     """Text of the value of an expression."""
     kind = how.kind
+    if how is WIDE and isinstance(expr, Apply):
+        whole = integer(expr)
+        found = reader.hoisted(expr) if whole is None else f"D({whole})"
+        if found is not None:
+            return found
     if how is VALUES and not isinstance(expr, Number | Select) and is_fixed(expr):
         return f"F({value(expr, text, reader, WIDE)})"
     match expr:
@@ -204,6 +212,8 @@ def value(expr: Expr, text: Text, reader: Reader, how: Arithmetic = VALUES) -> s
         case Access():
             found = reader.access(expr)
             return f"D({found})" if kind == "D" else found
+        case Apply(operator="pow", arguments=(base, Number(value=2))) if not how.multiplier:
+            return f"{how.module}.square({value(base, text, reader, how)})"
         case Apply(operator=operator, arguments=arguments):
             return how.call(operator, [value(one, text, reader, how) for one in arguments])
         case Select(condition=condition, then=then, otherwise=otherwise):
