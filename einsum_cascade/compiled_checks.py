@@ -188,8 +188,9 @@ class Checks:
         size = size_text(self.cascade, access.tensor, axis)
         variables = frozenset(variables_in(expr))
         is_input = access.tensor in self.cascade.inputs
-        inner = self.text.apart()
-        at = whole if whole is not None else value(expr, inner, _Elements(self), WIDE)
+        inner, head = self.text.apart(), list[str]()
+        reader = _Elements(self, head if self.lane in variables else None)
+        at = whole if whole is not None else value(expr, inner, reader, WIDE)
         if form is not None and whole is not None and unit and (is_input or not self.has_empty):
             name = self.text.fresh("i")
             lines = [f"{name} = {self.at_zero(whole, self.lane)}"]
@@ -199,7 +200,7 @@ class Checks:
         lines = [*inner.lines, f"{name} = {at}", f"{holds} = ({name} >= 0) and ({name} < {size})"]
         number = name if whole is not None else f"int({name})"
         if self.lane in variables:
-            return Index(self.row_check(variables, lines, holds, number), is_linear=False)
+            return Index(self.row_check(variables, lines, holds, number, head=head), is_linear=False)
         safe = self.text.fresh("j")
         lines.append(f"{safe} = {number} if {holds} else 0")
         self.check(variables, lines, high=f"lanes if {holds} else 0")
@@ -334,7 +335,13 @@ class _Elements:
 
     def access(self, access: Access) -> str:
         """See Reader."""
-        place = self.rows.place(access)
+        rows, place = self.rows, self.rows.place(access)
+        lanes = [index for index in place if rows.uses_lane(index.text)]
+        if self.head is not None and len(lanes) == 1 and lanes[0].is_unit:
+            # An index that is known to be in range is a vector.
+            name = rows.text.fresh("y")
+            self.head.append(f"{name} = {rows.row(f't_{access.tensor}', place, '0', 'lanes')}")
+            return f"{name}[i]"
         return f"t_{access.tensor}[{', '.join(index.text for index in place) or '0'}]"
 
     @contextmanager

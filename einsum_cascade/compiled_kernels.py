@@ -313,11 +313,11 @@ def select(best: Real, which: Real, count: int, x: Real, at: int) -> int:
 @compiled
 def exclude(present: Real, holds: Real) -> bool:
     """Empty the lanes where a check does not hold; True if there are any."""
-    count = 0
+    is_one = False
     for lane in range(present.shape[0]):
-        count += not holds[lane]
+        is_one = is_one | (not holds[lane])
         present[lane] &= holds[lane]
-    return count > 0
+    return is_one
 
 
 @compiled
@@ -325,10 +325,10 @@ def anything(present: Real) -> bool:
     """True if a lane is not empty."""
     if present.shape[0] > 0 and present[0]:
         return True
-    count = 0
+    is_one = False
     for lane in range(present.shape[0]):
-        count += present[lane]
-    return count > 0
+        is_one = is_one | present[lane]
+    return is_one
 
 
 @compiled

@@ -8,6 +8,7 @@ follow in a second pass. Empty elements hold -0.0, which adds nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -473,6 +474,12 @@ class _Views:
             self.lines.append(f"{name} = {rows.row(f't_{access.tensor}', place, *rows.span)}")
             self.known[access] = f"{name}[i]"
         else:
+            # Rows of indices are read where they are known to be in range, too.
+            inside = f"[{rows.chunk.inside(rows.lane)}]"
+            for row in dict.fromkeys(re.findall(rf"\b(j\d+){re.escape(inside)}", at)):
+                view, (low, high) = rows.text.fresh("y"), rows.span
+                self.lines.append(f"{view} = {row}[{low}:{high}]")
+                at = at.replace(f"{row}{inside}", f"{view}[i]")
             self.known[access] = f"t_{access.tensor}[{at}]"
         return self.known[access]
 

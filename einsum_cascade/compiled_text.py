@@ -194,10 +194,9 @@ def value(expr: Expr, text: Text, reader: Reader, how: Arithmetic = VALUES) -> s
     """Text of the value of an expression."""
     kind = how.kind
     if how is WIDE and isinstance(expr, Apply):
-        whole = integer(expr)
-        found = reader.hoisted(expr) if whole is None else f"D({whole})"
-        if found is not None:
-            return found
+        found, whole = reader.hoisted(expr), integer(expr)
+        if found is not None or whole is not None:
+            return found or f"D({whole})"
     if how is VALUES and not isinstance(expr, Number | Select) and is_fixed(expr):
         return f"F({value(expr, text, reader, WIDE)})"
     match expr:
