@@ -188,9 +188,7 @@ def with_text(formulation):
 
 def kv_bias(x):
     """Learnt keys and values in front."""
-    return lambda: sdpa(
-        x["Q"], torch.cat([x["KB"], x["K"]], -2), torch.cat([x["VB"], x["V"]], -2)
-    )
+    return lambda: sdpa(x["Q"], torch.cat([x["KB"], x["K"]], -2), torch.cat([x["VB"], x["V"]], -2))
 
 
 def blocks(x):
@@ -217,9 +215,7 @@ def biformer(x):
 
     def run():
         at = (q.mean(2) @ k.mean(2).mT).topk(4).indices
-        kk, vv = (
-            torch.stack([y[h][at[h]] for h in range(HEADS)]).flatten(2, 3) for y in (k, v)
-        )
+        kk, vv = (torch.stack([y[h][at[h]] for h in range(HEADS)]).flatten(2, 3) for y in (k, v))
         return sdpa(q, kk, vv).flatten(1, 2)
 
     return run
@@ -651,17 +647,13 @@ CASES = {
     "hierarchical-coarse-fine": Case((coarse_fine,), {"M0": 64}, ("M0",)),
     "hopfield-2-iterations": Case((hopfield,)),
     "kv-bias": Case((kv_bias,), {"T": 4}),
-    "lightning2-chunked": Case(
-        DECAY_CHUNKS, {"M0": 64}, ("M0",), parameters={"gamma": 0.98}
-    ),
+    "lightning2-chunked": Case(DECAY_CHUNKS, {"M0": 64}, ("M0",), parameters={"gamma": 0.98}),
     "linear-attention": Case((linear,)),
     "linear-causal": Case(LINEAR_CHUNKS),
     "linear-decay-recurrent": Case(DECAY_CHUNKS, parameters={"gamma": 0.98}),
     "linfusion": Case((linear_means,)),
     "logit-bias": Case((with_bias(lambda x: x["B"]),)),
-    "logit-softcap": Case(
-        (weights_of(lambda s: torch.softmax(50 * torch.tanh(s / 50), -1)),)
-    ),
+    "logit-softcap": Case((weights_of(lambda s: torch.softmax(50 * torch.tanh(s / 50), -1)),)),
     "mil-gated-pool": Case((pooling,), {"N": 4096, "D": 512, "L": 128, "K": 1}),
     "mla-absorbed": Case((absorbed,), {"H": HEADS, "D": 32, "R": 128}, batch=()),
     "mla-latent": Case((latent,), {"H": HEADS, "D": 32, "R": 128}, batch=()),

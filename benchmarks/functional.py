@@ -8,7 +8,6 @@ are measured, never asserted.
 """
 
 import os
-import resource
 import statistics
 import subprocess
 import sys

@@ -200,7 +200,9 @@ class Checks:
         lines = [*inner.lines, f"{name} = {at}", f"{holds} = ({name} >= 0) and ({name} < {size})"]
         number = name if whole is not None else f"int({name})"
         if self.lane in variables:
-            return Index(self.row_check(variables, lines, holds, number, head=head), is_linear=False)
+            return Index(
+                self.row_check(variables, lines, holds, number, head=head), is_linear=False
+            )
         safe = self.text.fresh("j")
         lines.append(f"{safe} = {number} if {holds} else 0")
         self.check(variables, lines, high=f"lanes if {holds} else 0")
@@ -315,7 +317,7 @@ class _Elements:
     is_inside: bool = False
 
     def hoisted(self, expr: Expr) -> str | None:
-        """See Reader: what is about lanes only, or not about them, is computed before their loop."""
+        """See Reader: what is about lanes only, or not about them, comes before their loop."""
         rows, variables = self.rows, set(variables_in(expr))
         if self.head is None or accesses(expr) or not variables:
             return None

@@ -2,8 +2,8 @@
 
 A *group* is a set of Einsums with a variable each that lives on one axis of everything they pass on
 to each other, such as the queries of attention: chunks of it are independent, so that they are
-tasks for threads, and what nobody else reads lives for one chunk only, in the caches. Groups run one
-after the other. A recurrence is a group of its own.
+tasks for threads, and what nobody else reads lives for one chunk only, in the caches. Groups run
+one after the other. A recurrence is a group of its own.
 """
 
 from __future__ import annotations
@@ -50,12 +50,16 @@ def groups(cascade: Cascade, causes: Mapping[str, frozenset[str]]) -> tuple[Grou
     return tuple(found)
 
 
-def _last(cascade: Cascade, rest: list[Einsum | Loop], causes: Mapping[str, frozenset[str]]) -> Group:
+def _last(
+    cascade: Cascade, rest: list[Einsum | Loop], causes: Mapping[str, frozenset[str]]
+) -> Group:
     """The group of the last step, with as much before it as possible."""
     last = rest[-1]
     if isinstance(last, Loop):
         return Group((last,))
-    trees = [_grown(cascade, rest, last.name, axis, causes) for axis in range(len(last.target.indices))]
+    trees = [
+        _grown(cascade, rest, last.name, axis, causes) for axis in range(len(last.target.indices))
+    ]
 
     def weight(tree: Mapping[str, int]) -> int:
         return sum(len(e.variables) for e in rest if isinstance(e, Einsum) and e.name in tree)
@@ -114,7 +118,7 @@ def _variable(einsum: Einsum, axes: Mapping[str, int]) -> str:
 
 def _plain(index: object) -> str | None:
     """The variable that an index is, if it is nothing but one."""
-    form = affine(index)  # type: ignore[arg-type]
+    form = affine(index)
     return form.variables[0] if form.is_plain and form.step == 0 else None
 
 

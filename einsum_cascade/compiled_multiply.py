@@ -11,9 +11,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import binding, ir
-from numba import carray, njit, types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from einsum_cascade.compiled_kernels import Real, compiled, mul
@@ -23,10 +24,14 @@ from einsum_cascade.compiled_products import BLOCK_BYTES, kernel6
 CHUNK, PANEL, ROWS = 256, 128, 96
 # Rows of the kernel.
 FEW = 6
+# Both of them without types.
+carray: Any = numba.carray  # type: ignore[attr-defined]
+pointer_to: Any = types.CPointer
 
 
 def _multiply_pointers(of_a: Any, ai: int, ak: int, of_b: Any, bk: int, bl: int, of_c: Any,
-                       ci: int, rows: int, n: int, width: int, adds: int, lanes: int) -> None:  # fmt: skip
+                       ci: int, rows: int, n: int, width: int, adds: int,
+                       lanes: int) -> None:  # fmt: skip
     # The lengths are not checked, hence not told; nor are lanes, lest LLVM unrolls loops over them.
     a, b, c = carray(of_a, (1,)), carray(of_b, (1,)), carray(of_c, (1,))
     longest = max(min(n, CHUNK), 1)
@@ -50,9 +55,7 @@ def _multiply_pointers(of_a: Any, ai: int, ak: int, of_b: Any, bk: int, bl: int,
                         if is_part:
                             to, begin, step, plus = last, 0, lanes, False
                         x, y = i * depth, lane * depth
-                        if kernel6(
-                            left, x, 1, FEW, panel, y, lanes, to, begin, step, depth, plus
-                        ):
+                        if kernel6(left, x, 1, FEW, panel, y, lanes, to, begin, step, depth, plus):
                             _exactly(left, x, panel, y, to, begin, step, depth, plus, lanes)
                         if is_part:
                             for row in range(min(FEW, high - i)):
@@ -116,14 +119,15 @@ def _copy_lanes(to: Real, x: Real, at: int, xk: int, xl: int, n: int, width: int
 
 
 _WORD = types.int64
-_flat: Any = njit(cache=True, error_model="numpy", no_cpython_wrapper=True)(_multiply_pointers)
+_options: Any = {"cache": True, "error_model": "numpy", "no_cpython_wrapper": True}
+_flat: Any = njit(**_options)(_multiply_pointers)
 
 
 @cache
 def install(dtype: str) -> None:
     """Compile the contraction of a dtype, or find it on disk, and tell LLVM where it is."""
     real = {"float32": types.float32, "float64": types.float64}[dtype]
-    pointer = types.CPointer(real)
+    pointer = pointer_to(real)
     words = (_WORD,) * 2
     kinds = (pointer, *words, pointer, *words, pointer, _WORD, *words, *words, _WORD)
     _flat.compile(kinds)
@@ -139,9 +143,10 @@ def _symbol(real: Any) -> str:
 @intrinsic
 def multiply(typing: Any, a: Any, a0: Any, ai: Any, ak: Any, b: Any, b0: Any, bk: Any, bl: Any,
              c: Any, c0: Any, ci: Any, rows: Any, n: Any, width: Any, adds: Any) -> Any:  # fmt: skip
-    """c[c0 + i*ci + lane] = (adds: +=) sum over k < n of a[a0 + i*ai + k*ak] * b[b0 + k*bk + lane*bl].
+    """c[i, lane] = (adds: +=) sum over k < n of a[i, k] * b[k, lane], with sizes rows, n, width.
 
-    All arrays are flat; offsets and steps are in elements. `install` comes first.
+    a[i, k] is a[a0 + i*ai + k*ak], b[k, lane] is b[b0 + k*bk + lane*bl], c[i, lane] is
+    c[c0 + i*ci + lane]. All arrays are flat, steps are in elements, and `install` comes first.
     """
     words = (_WORD,) * 3
     # a0, ai, ak; b0, bk, bl; c0, ci; rows, n, width.

@@ -5,8 +5,8 @@ tensor t_X has presence o_X, and s_X holds a bit for each axis along which prese
 point that reads something empty, or fails its filter, is skipped (ok); if the kept variables alone
 decide that, the element is empty (el), and the variables that decide it (c) vary the target.
 
-This is for selections and top-k; everything else goes row by row (`compiled_rows`). Sums run through
-the reduced variables in the order in which the Einsum names them, one after the other.
+This is for selections and top-k; everything else goes row by row (`compiled_rows`). Sums run
+through the reduced variables in the order in which the Einsum names them, one after the other.
 """
 
 from __future__ import annotations

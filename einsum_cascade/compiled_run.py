@@ -1,8 +1,8 @@
 """Runs the functions of `compiled_steps`: memory, chunks, and threads that share them.
 
 Threads take batch elements if there are enough of them, else chunks. A chunk knows only of itself
-along which axes the presence of a tensor varies, but the language asks that of whole tensors: chunks
-with something empty run again once the others have told more.
+along which axes the presence of a tensor varies, but the language asks that of whole tensors:
+chunks with something empty run again once the others have told more.
 """
 
 from __future__ import annotations
@@ -116,9 +116,7 @@ class Run:
                 for b in range(count):
                     element(b, share)
 
-    def element(
-        self, found: tuple[Ready, ...], arrays: dict[str, Array], share: Map
-    ) -> None:
+    def element(self, found: tuple[Ready, ...], arrays: dict[str, Array], share: Map) -> None:
         """Compute one batch element."""
         steps, flags = self.steps, {}
         local = {name for group, _ in steps.groups for name in group.local}
@@ -165,7 +163,7 @@ class Run:
         several = share if len(ready.chunks) > 1 else _alone
         results = several(run, [(chunk, s) for chunk in ready.chunks])
         while True:
-            total = np.bitwise_or.reduce([s, *results])
+            total: Array = np.bitwise_or.reduce([s, *results])
             late = [i for i, r in enumerate(results) if ((r != total) & (r != 0)).any()]
             if not late:
                 return total
@@ -258,7 +256,10 @@ def chunks(
         while counts[rank] < extents[rank] and 2 * taken() <= BYTES:
             counts[rank] = min(2 * counts[rank], extents[rank])
     bounds = [
-        [(low, min(low + counts[rank], extents[rank])) for low in range(0, extents[rank], counts[rank])]
+        [
+            (low, min(low + counts[rank], extents[rank]))
+            for low in range(0, extents[rank], counts[rank])
+        ]
         for rank in ranks
     ]
     return [tuple(itertools.chain(*point)) for point in itertools.product(*bounds)]

@@ -1,9 +1,9 @@
 """Any cascade as functions, one for each Einsum: over rows or points, of whole tensors or chunks.
 
-Each takes extents n, parameters par, chunks z, and the tensors it reads and makes; s holds, for each
-tensor, a bit for each axis along which its presence may vary (`compiled_points`). Where something
-may be empty in some calls only, there is a function for each case, and those that are called are
-compiled. A recurrence is one function. `compiled_run` calls them.
+Each takes extents n, parameters par, chunks z, and the tensors it reads and makes; s holds, for
+each tensor, a bit for each axis along which its presence may vary (`compiled_points`). Where
+something may be empty in some calls only, there is a function for each case, and those that are
+called are compiled. A recurrence is one function. `compiled_run` calls them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_checks import Chunk
+from einsum_cascade.compiled_contraction import Contraction
 from einsum_cascade.compiled_empty import FILTER, GAP, empty_causes, split_ranks
 from einsum_cascade.compiled_groups import Group, groups
 from einsum_cascade.compiled_points import Points
-from einsum_cascade.compiled_rows import Rows, lane_of
+from einsum_cascade.compiled_rows import lane_of
 from einsum_cascade.compiled_text import Text
 from einsum_cascade.hardware_numbers import Numbers
 from einsum_cascade.operators import REDUCTIONS
@@ -79,9 +80,7 @@ def steps_of(cascade: Cascade, name: str) -> Steps:
         )
         found.append((group, calls))
         lanes.append(_main_lane(cascade, group))
-    selected = {
-        e.name for e in cascade.einsums if e.op is not None and REDUCTIONS[e.op].selects
-    }
+    selected = {e.name for e in cascade.einsums if e.op is not None and REDUCTIONS[e.op].selects}
     gaps = selected | {tensor for tensor, why in causes.items() if GAP in why}
     names = tuple(dict.fromkeys(einsum.name for einsum in cascade.einsums))
     return Steps(tuple(found), names, causes, tuple(lanes), frozenset(gaps))
@@ -176,9 +175,7 @@ class _Writer:
                 names.append(f"o_{tensor}")
         return names
 
-    def single(
-        self, einsum: Einsum, call: Call, chunk: Chunk, suffix: str, text: Text
-    ) -> None:
+    def single(self, einsum: Einsum, call: Call, chunk: Chunk, suffix: str, text: Text) -> None:
         """Write the function of an Einsum."""
         text.line(JIT)
         arguments = ", ".join(self.arguments(call.tensors))
@@ -215,11 +212,9 @@ class _Writer:
         """Write an Einsum row by row if it can; else by points."""
         lane = lane_of(self.cascade, einsum, fixed)
         if lane is None:
-            Points(
-                self.cascade, einsum, fixed, self.numbers, text, self.partial, chunk
-            ).write()
+            Points(self.cascade, einsum, fixed, self.numbers, text, self.partial, chunk).write()
             return
-        Rows(
+        Contraction(
             cascade=self.cascade,
             einsum=einsum,
             fixed=fixed,
@@ -284,9 +279,7 @@ class _Writer:
             with text.block("else:") if tests else nullcontext():
                 self.einsum(einsum, fixed, Chunk(), "", text)
 
-    def calls(
-        self, steps: Plan, fixed: tuple[str, ...], names: dict[int, str], text: Text
-    ) -> None:
+    def calls(self, steps: Plan, fixed: tuple[str, ...], names: dict[int, str], text: Text) -> None:
         """Write the loops of recurrences and what they call."""
         for step in steps:
             if isinstance(step, Loop):

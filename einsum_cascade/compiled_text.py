@@ -138,7 +138,7 @@ class Reader(Protocol):
         """Write what an access needs; return the text of its value."""
 
     def hoisted(self, expr: Expr) -> str | None:
-        """Text of a part of a condition that is computed elsewhere, less often; None if it is not."""
+        """Text of a part of a condition that is computed less often elsewhere, if it is."""
 
     def chosen(self, holds: str, variables: tuple[str, ...]) -> AbstractContextManager[None]:
         """A branch of a selection begins: what is read in it matters only where `holds`."""
