@@ -17,10 +17,13 @@ import einsum_cascade as ec
 from archsim.elements import random_inputs
 from archsim.lowering import lower
 from archsim.values import compute
-from einsum_cascade import compiled_kernels, compiled_multiply, compiled_products
+from einsum_cascade import compiled_kernels, compiled_multiply, compiled_products, compiled_run
 from einsum_cascade.array_shapes import array_ranks
+from einsum_cascade.compiled_empty import empty_causes
+from einsum_cascade.compiled_groups import groups
 from einsum_cascade.compiled_plan import stages
 from einsum_cascade.operators import OPERATORS
+from einsum_cascade.ordering import Loop
 
 INF, NAN = float("inf"), float("nan")
 SIZES = {"M": 37, "P": 23, "E": 5, "F": 7, "K": 11, "N": 6, "D": 9, "S": 13}
@@ -342,6 +345,60 @@ def test_rows(text, shape):
     rng = np.random.default_rng(0)
     given = {name: rng.standard_normal(shape) for name in cascade.inputs}
     check(cascade, given, {"W": 3} if "W" in cascade.ranks else {})
+
+
+def test_a_sweep_does_not_read_what_it_ends_with():
+    """B needs the last state, which no step of the sweep knows."""
+    cascade = ec.parse(
+        "input A[m,e], C[m]\nS[0,e] = 0\nS[m+1,e] = max(S[m,e], A[m,e])\nB[m,e] = C[m]*S[M,e]"
+    )
+    check(cascade, arrays(cascade, SIZES), {})
+
+
+# ---- groups and chunks ----
+
+
+def grouped(name):
+    (stage,) = stages(ec.load(name))
+    found = groups(stage.cascade, empty_causes(stage.cascade))
+    return [
+        ("".join(rank for rank, _ in group.chunks), [step.name for step in group.steps])
+        for group in found
+        if not any(isinstance(step, Loop) for step in group.steps)
+    ]
+
+
+def test_groups_share_what_they_keep():
+    """Agents come first, then queries; values of text and image before queries that read them."""
+    first, second = grouped("agent")
+    assert first == ("A", ["SQ", "AS", "AG", "S1", "G1", "N1", "D1", "A1", "VA"])
+    assert second == ("AP0", ["S2", "G2", "N2", "D2", "A2", "AV"])
+    first, second = grouped("clear-disk")
+    assert first == ("F", ["VN", "VN"])
+    assert second == ("M", ["SQ", "QK", "QK", "GM", "SN", "SD", "A", "AV"])
+    assert [ranks for ranks, _ in grouped("lightning2-chunked")] == ["M1E", "EF", "M1M0"]
+    assert [ranks for ranks, _ in grouped("hetero-window")] == ["HP"]
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (3,)])
+@pytest.mark.parametrize("name", ["na-1d", "block-diagonal"])
+def test_small_chunks(name, batch, monkeypatch):
+    """Several chunks of one batch element in threads, and batch elements in threads."""
+    monkeypatch.setattr(compiled_run, "LANES", 4)
+    monkeypatch.setattr(compiled_run, "BYTES", 0)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    cascade = ec.load(name)
+    check(cascade, arrays(cascade, SIZES, batch), open_sizes(cascade))
+
+
+def test_chunks_agree_on_what_varies(monkeypatch):
+    """Late chunks have empty elements along p only, but S varies along m, too: there G is -inf."""
+    monkeypatch.setattr(compiled_run, "LANES", 4)
+    monkeypatch.setattr(compiled_run, "BYTES", 0)
+    cascade = ec.parse("S[m,p] = Q[e,p]*K[e,m] where m < p + 3 and p != 19\nG[p] = max[m](S[m,p])")
+    given = arrays(cascade, SIZES | {"M": 9})
+    check(cascade, given, {})
+    assert ec.compile(cascade)(**given)["G"][19] == -INF
 
 
 # ---- hardware numbers ----
