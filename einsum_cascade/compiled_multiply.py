@@ -142,11 +142,12 @@ def _symbol(real: Any) -> str:
 
 @intrinsic
 def multiply(typing: Any, a: Any, a0: Any, ai: Any, ak: Any, b: Any, b0: Any, bk: Any, bl: Any,
-             c: Any, c0: Any, ci: Any, rows: Any, n: Any, width: Any, adds: Any) -> Any:  # fmt: skip
+             c: Any, c0: Any, ci: Any, rows: Any, n: Any, width: Any,
+             adds: Any) -> Any:  # fmt: skip
     """c[i, lane] = (adds: +=) sum over k < n of a[i, k] * b[k, lane], with sizes rows, n, width.
 
     a[i, k] is a[a0 + i*ai + k*ak], b[k, lane] is b[b0 + k*bk + lane*bl], c[i, lane] is
-    c[c0 + i*ci + lane]. All arrays are flat, steps are in elements, and `install` comes first.
+    c[c0 + i*ci + lane]. Arrays are flat, steps are in elements, and `install` comes first.
     """
     words = (_WORD,) * 3
     # a0, ai, ak; b0, bk, bl; c0, ci; rows, n, width.
