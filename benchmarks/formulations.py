@@ -156,6 +156,20 @@ def grid(*axes):
     return mask
 
 
+def with_more_keys(mask_of):
+    """Additional keys that every query sees, in front of those of a mask."""
+
+    def run(x):
+        q, mask = x["Q"], mask_of(x)
+        k = torch.cat([x["KA"], x["K"]], -2)
+        v = torch.cat([x["VA"], x["V"]], -2)
+        more = torch.ones(len(mask), x["KA"].shape[-2], dtype=torch.bool)
+        made = torch.cat([more, mask], 1)
+        return lambda: sdpa(q, k, v, attn_mask=made)
+
+    return run
+
+
 def dilated(x):
     """Neighbours two tokens apart."""
     return line(TOKENS, 7, 2)
@@ -628,6 +642,11 @@ CASES = {
     "gna-1d": Case(masked(lambda x: line(TOKENS, 256)), {"W": 256}, ("W",)),
     "gna-1d-gather": Case(masked(lambda x: line(TOKENS, 256)), {"W": 256}, ("W",)),
     "gna-2d": Case(masked(grid((32, 9), (64, 9))), {"Y": 64, "WX": 9, "WY": 9}, ("Y", "WX", "WY")),
+    "gna-2d-additional": Case(
+        (with_more_keys(grid((32, 9), (64, 9))),),
+        {"Y": 64, "WX": 9, "WY": 9, "T": 256},
+        ("Y", "WX", "WY"),
+    ),
     "gna-2d-gather": Case(
         masked(grid((32, 9), (64, 9))), {"Y": 64, "WX": 9, "WY": 9}, ("Y", "WX", "WY")
     ),
@@ -675,6 +694,7 @@ CASES = {
     "sigmoid-norm": Case((weights_of(lambda s: norm(torch.sigmoid(s))),)),
     "sliding-window": Case(masked(around(257)), {"W": 257}, ("W",)),
     "softmax-1pass": SOFTMAX,
+    "softmax-1pass-fma": SOFTMAX,
     "softmax-2pass": SOFTMAX,
     "softmax-3pass": SOFTMAX,
     "softmax-3pass-deferred": SOFTMAX,
