@@ -1,127 +1,76 @@
 """How fast compiled cascades are next to PyTorch: `python benchmarks/functional.py [CASCADE ...]`.
 
-Both run on the same arrays in turns, on as many threads; the ratio is the median over turns of
-this run, since other work on the machine slows both. PyTorch gets its best formulation of each
-cascade: scaled_dot_product_attention for everything that is softmax attention. Compile times and
-memory are those of new processes: the first compiles, the second finds the kernels on disk. Times
+Both run on the same arrays in turns, on as many threads; ratios are medians over turns of this run,
+since other work on the machine slows both: of elapsed time, and of the processor's time. PyTorch
+gets the fastest of its formulations (`formulations`). With `--processes`, compile times and memory
+are measured, too, in new processes: the first compiles, the second finds the kernels on disk. Times
 are measured, never asserted.
 """
 
-import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+import formulations
 import numpy as np
 import torch
 
 import einsum_cascade as ec
+from einsum_cascade.array_shapes import array_ranks
 
 THREADS = 2
 TURNS = 7
-HEADS, E = 8, 64
 
 
-def attention(causal=False, window=0):
-    """PyTorch's softmax attention on [B, H, tokens, E]."""
-
-    def run(given):
-        q, k, v = (given[name] for name in "QKV")
-        mask = None
-        if window:
-            i = torch.arange(q.shape[-2])
-            mask = (i[None, :] <= i[:, None]) & (i[None, :] > i[:, None] - window)
-        sdpa = torch.nn.functional.scaled_dot_product_attention
-        return lambda: sdpa(q, k, v, attn_mask=mask, is_causal=causal)
-
-    return run
-
-
-def elementwise(function):
-    """Attention with another function of the logits."""
-
-    def run(given):
-        q, k, v = (given[name] for name in "QKV")
-        return lambda: function(q @ k.mT / E**0.5, k.shape[-2]) @ v
-
-    return run
-
-
-def linear(given):
-    """Linear attention, keys and values first."""
-    q, k, v = (given[name] for name in "QKV")
-
-    def run():
-        fq, fk = (torch.nn.functional.elu(x) + 1 for x in (q, k))
-        return fq @ (fk.mT @ v) / (fq @ fk.sum(-2)[..., None])
-
-    return run
+def inputs(name):
+    """Arrays and sizes for us, and the same arrays for PyTorch, their last two axes swapped."""
+    case, cascade, rng = formulations.CASES[name], ec.load(name), np.random.default_rng(0)
+    sizes = {"E": formulations.E, "F": formulations.E} | case.sizes
+    ours = {}
+    for given in cascade.inputs:
+        ranks = array_ranks(cascade, cascade.tensor(given), False)
+        shape = [sizes.get(rank, formulations.TOKENS) for rank in ranks]
+        array = rng.standard_normal((*case.batch, *shape)).astype(np.float32)
+        ours[given] = np.abs(array) if len(ranks) < 2 else array
+    if name == "hetero-window":
+        ours |= {"WH": np.array([128, 256, 512, 1024.0]), "WS": np.array([16, 64, 64, 64.0])}
+    theirs = {}
+    for given, array in ours.items():
+        is_matrix = array.ndim >= 2 + len(case.batch)
+        if name == "na-2d":
+            turned = np.moveaxis(array, len(case.batch), -1)
+        else:
+            turned = array.swapaxes(-1, -2) if is_matrix else array
+        theirs[given] = torch.from_numpy(np.ascontiguousarray(turned))
+    if name == "decode-gqa":
+        theirs["Q"] = torch.from_numpy(ours["Q"])
+    shown = {rank: sizes[rank] for rank in case.shown}
+    return ours | case.parameters, shown, theirs
 
 
-def product(given):
-    """A linear layer."""
-    return lambda: given["X"] @ given["W"]
-
-
-def toy(given):
-    """Y = A.B; Z = Y * sum(A)."""
-    a, b = given["A"], given["B"]
-    return lambda: torch.linalg.vecdot(a, b) * a.sum(-1)
-
-
-# What is run: tokens, sizes that the arrays leave open, and PyTorch's formulation.
-CASES = {
-    "softmax-1pass": (4096, {}, attention()),
-    "causal-1pass": (4096, {}, attention(causal=True)),
-    "window-1pass": (16384, {"W": 256}, attention(window=256)),
-    "softmax-2pass": (4096, {}, attention()),
-    "softmax-3pass": (4096, {}, attention()),
-    "softmax-3pass-deferred": (4096, {}, attention()),
-    "softmax-naive": (4096, {}, attention()),
-    "softmax-naive-deferred": (4096, {}, attention()),
-    "softmax-split-k": (4096, {}, attention()),
-    "causal-gqa-1pass": (4096, {"G": 1}, attention(causal=True)),
-    "window-gqa-1pass": (16384, {"G": 1, "W": 256}, attention(window=256)),
-    "relu-attention": (4096, {}, elementwise(lambda x, m: torch.relu(x) / m)),
-    "sigmoid-attention": (4096, {}, elementwise(lambda x, m: torch.sigmoid(x))),
-    "linear-attention": (4096, {}, linear),
-    "projection": (4096, {}, product),
-    "toy-two-pass": (1 << 20, {}, toy),
-    "toy-deferred": (1 << 20, {}, toy),
-    "toy-iterative": (1 << 20, {}, toy),
-}
-
-
-def inputs(name, tokens):
-    """Arrays for us and the same ones for PyTorch, whose last axis is the head's dimension."""
-    rng = np.random.default_rng(0)
-    if name.startswith("toy"):
-        shapes = {"A": (HEADS, tokens), "B": (HEADS, tokens)}
-    elif name == "projection":
-        shapes = {"X": (1, tokens, 1024), "W": (1, 1024, 1024)}
-    else:
-        shapes = dict.fromkeys("QKV", (1, HEADS if tokens < 10000 else 1, E, tokens))
-    ours = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
-    if name == "toy-iterative":
-        ours = {n: np.abs(a) for n, a in ours.items()}
-    theirs = {
-        n: torch.from_numpy(np.ascontiguousarray(a.swapaxes(-1, -2) if n in "QKV" else a))
-        for n, a in ours.items()
-    }
-    return ours, theirs
+def best_of(name, tensors):
+    """The fastest formulation."""
+    found = []
+    for formulation in formulations.CASES[name].formulations:
+        run = formulation(tensors)
+        run()
+        start = time.perf_counter()
+        run()
+        run()
+        found.append((time.perf_counter() - start, run))
+    return min(found, key=lambda pair: pair[0])[1]
 
 
 OURS = """
-import json, resource, sys, time
-import numpy as np, einsum_cascade as ec
-name, sizes, shapes = json.loads(sys.argv[1])
-given = {n: np.ones(s, np.float32) for n, s in shapes.items()}
+import resource, sys, time
+sys.path.insert(0, "benchmarks")
+import functional
+given, sizes, _ = functional.inputs(sys.argv[1])
 start = time.perf_counter()
-ec.compile(ec.load(name), "float32")(sizes=sizes, **given)
+functional.ec.compile(functional.ec.load(sys.argv[1]), "float32")(sizes=sizes, **given)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(time.perf_counter() - start, peak)
 """
@@ -129,10 +78,8 @@ THEIRS = """
 import resource, sys
 sys.path.insert(0, "benchmarks")
 import functional
-torch = functional.torch
-torch.set_num_threads(functional.THREADS)
-tokens, _, formulation = functional.CASES[sys.argv[1]]
-formulation(functional.inputs(sys.argv[1], tokens)[1])()
+functional.torch.set_num_threads(functional.THREADS)
+functional.best_of(sys.argv[1], functional.inputs(sys.argv[1])[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
@@ -150,50 +97,58 @@ def process(script, argument, folder):
 
 
 def new_processes(name):
-    """Seconds to compile and to find on disk, and peak memory of a process: ours, and PyTorch's."""
-    tokens, sizes, _ = CASES[name]
-    given, _ = inputs(name, tokens)
-    few = {
-        n: (*a.shape[:-2], min(512, a.shape[-2]), min(512, a.shape[-1])) for n, a in given.items()
-    }
-    many = {n: a.shape for n, a in given.items()}
+    """Seconds of a call that compiles and one that finds kernels on disk; peak memory in MiB."""
     with tempfile.TemporaryDirectory() as folder:
-        first, _ = process(OURS, json.dumps([name, sizes, few]), folder)
-        second, _ = process(OURS, json.dumps([name, sizes, few]), folder)
-        _, peak = process(OURS, json.dumps([name, sizes, many]), folder)
+        first, _ = process(OURS, name, folder)
+        second, peak = process(OURS, name, folder)
         (theirs,) = process(THEIRS, name, folder)
     return first, second, peak, theirs
+
+
+def measured(name):
+    """Ratios of elapsed and of processor's time, shortest times, and the largest error."""
+    given, sizes, tensors = inputs(name)
+    compiled, theirs = ec.compile(ec.load(name), "float32"), best_of(name, tensors)
+    outputs = compiled(sizes=sizes, **given)
+    found = outputs.get("AV", next(iter(outputs.values())))
+    expected = theirs().numpy()
+    if name == "na-2d":
+        expected = expected.reshape(formulations.HEADS, 48, 48, -1)
+        expected = np.moveaxis(expected, -1, 1)
+    elif found.shape != expected.shape or name not in ("projection", "decode-gqa"):
+        expected = expected.swapaxes(-1, -2) if expected.ndim > 1 else expected
+    error = np.abs(found - expected.reshape(found.shape)).max() / np.abs(expected).max()
+    turns = []
+    for _ in range(TURNS):
+        clocks = [(time.perf_counter(), time.process_time())]
+        for run in (lambda: compiled(sizes=sizes, **given), theirs):
+            run()
+            clocks.append((time.perf_counter(), time.process_time()))
+        (w0, c0), (w1, c1), (w2, c2) = clocks
+        turns.append((w1 - w0, w2 - w1, c1 - c0, c2 - c1))
+    walls = statistics.median(turn[0] / turn[1] for turn in turns)
+    works = statistics.median(turn[2] / turn[3] for turn in turns)
+    ours, torchs = (min(turn[i] for turn in turns) for i in (0, 1))
+    return walls, works, ours, torchs, error
 
 
 def main() -> None:
     """Measure and print one line for each cascade."""
     torch.set_num_threads(THREADS)
-    head = f"{'cascade':24} {'tokens':>8} {'ours s':>8} {'torch s':>8} {'ratio':>6}"
-    print(f"{head} {'error':>8} {'ours MiB':>9} {'torch MiB':>9} {'compile':>8} {'cached':>7}")
-    for name in sys.argv[1:] or CASES:
-        tokens, sizes, formulation = CASES[name]
-        given, tensors = inputs(name, tokens)
-        compiled, theirs = ec.compile(ec.load(name), "float32"), formulation(tensors)
-        (found,) = compiled(sizes=sizes, **given).values()
-        expected = theirs().numpy()
-        expected = expected.swapaxes(-1, -2) if "Q" in given else expected
-        error = np.abs(found - expected).max() / np.abs(expected).max()
-        pairs = []
-        for _ in range(TURNS):
-            start = time.perf_counter()
-            compiled(sizes=sizes, **given)
-            middle = time.perf_counter()
-            theirs()
-            pairs.append((middle - start, time.perf_counter() - middle))
-        ratio = statistics.median(a / b for a, b in pairs)
-        times = [min(side) for side in zip(*pairs, strict=True)]
-        calls = new_processes(name)
-        print(
-            f"{name:24} {tokens:8} {times[0]:8.3f} {times[1]:8.3f} {ratio:6.2f} {error:8.1e} "
-            f"{calls[2]:9.0f} {calls[3]:9.0f} {calls[0]:8.1f} {calls[1]:7.2f}",
-            flush=True,
-        )
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
+    names = [word for word in sys.argv[1:] if not word.startswith("-")]
+    head = f"{'cascade':24} {'ratio':>6} {'of CPU':>7} {'ours ms':>8} {'torch ms':>8} {'error':>8}"
+    has_processes = "--processes" in sys.argv
+    if has_processes:
+        head += f" {'compile':>8} {'cached':>7} {'MiB':>6} {'torch':>6}"
+    print(head)
+    for name in names or formulations.CASES:
+        wall, work, ours, theirs, error = measured(name)
+        line = f"{name:24} {wall:6.2f} {work:7.2f} {1e3 * ours:8.1f} {1e3 * theirs:8.1f}"
+        line += f" {error:8.1e}"
+        if has_processes:
+            first, second, peak, other = new_processes(name)
+            line += f" {first:8.1f} {second:7.2f} {peak:6.0f} {other:6.0f}"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,10 @@ from einsum_cascade.arguments import Arguments, read_arguments
 from einsum_cascade.array_shapes import array_ranks, batch_index
 from einsum_cascade.cascade import Cascade, affine, variables_in
 from einsum_cascade.compiled_cache import module_from
+from einsum_cascade.compiled_multiply import install
 from einsum_cascade.compiled_plan import Stage, stages
-from einsum_cascade.compiled_points import write_points
+from einsum_cascade.compiled_run import Run, computed_shape, threads
+from einsum_cascade.compiled_steps import steps_of, write_steps
 from einsum_cascade.compiled_text import Text
 from einsum_cascade.compiled_tiles import write_stage
 from einsum_cascade.errors import CascadeError, legal_words
@@ -48,6 +50,8 @@ class Compiled:
     numbers: Numbers | None
     # The parts that run one after the other, each in tiles if it can.
     stages: tuple[Stage, ...] = field(repr=False)
+    # Generated modules by width of tiles.
+    modules: dict[int, ModuleType] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(
         self, *, sizes: Mapping[str, int] | None = None, **arrays: Any
@@ -74,11 +78,14 @@ class Compiled:
             "from numba import njit",
             "from einsum_cascade import compiled_kernels as a",
             "from einsum_cascade import compiled_kernels as k",
+            "from einsum_cascade import compiled_multiply as m",
             "from einsum_cascade import compiled_products as q",
             "from einsum_cascade import format_kernels as g",
             "from einsum_cascade.exp_units import UNITS",
             f"F = np.{self.dtype}",
             "D = np.float64",
+            # Of a function's result: something is empty.
+            "ANY = 1 << 40",
             "F_INF = F(np.inf)",
             "D_INF = D(np.inf)",
             "expD = k.exp64",
@@ -92,7 +99,7 @@ class Compiled:
         for i, stage in enumerate(self.stages):
             text.line("")
             if stage.lane is None:
-                write_points(self.cascade, stage.cascade, f"stage{i}", self.numbers, text)
+                write_steps(self.cascade, stage.cascade, f"stage{i}", self.numbers, text)
             else:
                 write_stage(self.cascade, stage, f"stage{i}", width, self.numbers, text)
         return str(text)
@@ -163,7 +170,9 @@ def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
     points = list(np.ndindex(*given.batch))
     lanes = [given.extents[stage.lane] for stage in compiled.stages if stage.lane]
     width = next((w for w in WIDTHS if w >= max(lanes, default=1)), WIDTHS[-1])
-    module = module_from(compiled.source(width), cascade.name)
+    if width not in compiled.modules:
+        compiled.modules[width] = module_from(compiled.source(width), cascade.name)
+    module = compiled.modules[width]
     tensors: dict[str, Array] = {}
     where: dict[str, Array] = {}
     for name in cascade.inputs:
@@ -183,25 +192,25 @@ def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
         part = stage.cascade
         at = np.array([where[name] for name in part.inputs], np.int64).reshape(-1, len(points)).T
         for name in part.outputs:
-            shape = _shape(part, name, given.extents) or (1,)
+            shape = computed_shape(part, name, given.extents) or (1,)
             tensors[name] = np.zeros((len(points), *shape), compiled.dtype)
             where[name] = np.arange(len(points))
-        tiles = -(-given.extents[stage.lane] // width) if stage.lane else 1
+        if stage.lane is None:
+            install(compiled.dtype)
+            steps = steps_of(part, f"stage{i}")
+            run = Run(part, steps, module, given.extents, n, par, compiled.dtype)
+            run.batch(tensors, where, len(points))
+            continue
+        tiles = -(-given.extents[stage.lane] // width)
         # With a causal filter the last tiles have most to do.
         tasks = itertools.product(range(len(points)), reversed(range(tiles)))
         arguments = (np.ascontiguousarray(at), n, par)
         arrays = [tensors[name] for name in (*part.inputs, *part.outputs)]
         _run_all(getattr(module, f"stage{i}"), tasks, (*arguments, *arrays), threads())
     return {
-        name: tensors[name].reshape((*given.batch, *_shape(cascade, name, given.extents)))
+        name: tensors[name].reshape((*given.batch, *computed_shape(cascade, name, given.extents)))
         for name in cascade.outputs
     }
-
-
-def threads() -> int:
-    """How many threads share the tasks: NUMBA_NUM_THREADS, else the CPUs of this process."""
-    named = os.environ.get("NUMBA_NUM_THREADS", "")
-    return int(named) if named.isdigit() and int(named) > 0 else len(os.sched_getaffinity(0))
 
 
 def _run_all(run: Any, tasks: Any, arguments: tuple[Any, ...], count: int) -> None:
@@ -241,15 +250,3 @@ def _whole(cascade: Cascade, name: str, given: Arguments) -> Array:
         order += axes
         shape.append(int(np.prod([array.shape[batch + axis] for axis in axes])))
     return array.transpose([*range(batch), *(batch + axis for axis in order)]).reshape(shape)
-
-
-def _shape(cascade: Cascade, name: str, extents: Mapping[str, int]) -> tuple[int, ...]:
-    """Shape of a computed tensor."""
-    found = []
-    for axis, dim in enumerate(cascade.tensor(name).dims):
-        if dim.rank:
-            found.append(extents[dim.rank] + dim.extra)
-        else:
-            steps = [affine(e.target.indices[axis]).step or 0 for e in cascade.defining(name)]
-            found.append(1 + max(steps))
-    return tuple(found)

@@ -275,6 +275,10 @@ class _Views:
                 self.known[access] = name
         return self.known[access]
 
+    def hoisted(self, expr: Expr) -> str | None:
+        """See Reader."""
+        return None
+
     @contextmanager
     def chosen(self, holds: str, variables: tuple[str, ...]) -> Iterator[None]:
         """See Reader: both branches are read everywhere, since neither may be empty."""

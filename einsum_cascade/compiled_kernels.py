@@ -229,6 +229,12 @@ def power(a: Real, b: Real) -> Real:
 
 
 @compiled
+def square(a: Real) -> Real:
+    """A power of two."""
+    return a * a
+
+
+@compiled
 def clamp(x: Real, low: Real, high: Real) -> Real:
     """Between two bounds; the higher one wins where they cross."""
     return least(largest(x, low), high)
@@ -302,6 +308,58 @@ def select(best: Real, which: Real, count: int, x: Real, at: int) -> int:
         best[i], which[i] = best[i - 1], which[i - 1]
     best[place], which[place] = x, at
     return count
+
+
+@compiled
+def exclude(present: Real, holds: Real) -> bool:
+    """Empty the lanes where a check does not hold; True if there are any."""
+    is_one = False
+    for lane in range(present.shape[0]):
+        is_one = is_one | (not holds[lane])
+        present[lane] &= holds[lane]
+    return is_one
+
+
+@compiled
+def anything(present: Real) -> bool:
+    """True if a lane is not empty."""
+    if present.shape[0] > 0 and present[0]:
+        return True
+    is_one = False
+    for lane in range(present.shape[0]):
+        is_one = is_one | present[lane]
+    return is_one
+
+
+@compiled
+def outside(present: Real, low: int, high: int) -> bool:
+    """Empty the lanes outside low <= lane < high; True if there are any."""
+    for lane in range(min(low, present.shape[0])):
+        present[lane] = False
+    for lane in range(max(high, 0), present.shape[0]):
+        present[lane] = False
+    return low > 0 or high < present.shape[0]
+
+
+@compiled
+def start(row: Real, value: Real) -> None:
+    """Set all lanes of a row."""
+    for lane in range(row.shape[0]):
+        row[lane] = value
+
+
+@compiled
+def copy(row: Real, values: Real) -> None:
+    """Copy a row."""
+    for lane in range(row.shape[0]):
+        row[lane] = values[lane]
+
+
+@compiled
+def leave_nothing(row: Real, present: Real) -> None:
+    """Set what is empty to -0.0, which adds nothing."""
+    for lane in range(row.shape[0]):
+        row[lane] = row[lane] if present[lane] else row.dtype.type(-0.0)
 
 
 # The function of each operator by the operator's name.

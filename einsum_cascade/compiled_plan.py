@@ -165,6 +165,8 @@ def _stage(cascade: Cascade, lane: str) -> Stage:
     )
     for einsum in order:
         _check(stage, einsum)
+    for einsum in body:
+        _check_ends(stage, einsum, made)
     return replace(stage, storage=tuple((name, _storage(stage, name)) for name in sorted(made)))
 
 
@@ -201,6 +203,21 @@ def _check(stage: Stage, einsum: Einsum) -> None:
         raise NotTiledError(f"{einsum.name} has several definitions")
     if cascade.tensor(einsum.name).is_state:
         _check_state(stage, einsum.name)
+
+
+def _check_ends(stage: Stage, einsum: Einsum, made: set[str]) -> None:
+    """Inside a sweep, a fixed coordinate along it is known if it is the one to begin with."""
+    for read in einsum.reads:
+        if read.tensor not in made:
+            continue
+        dims = stage.cascade.tensor(read.tensor).dims
+        for index, dim in zip(read.indices, dims, strict=True):
+            form = affine(index)
+            if dim.rank != stage.sweep or form.variables:
+                continue
+            starts = str(index) == stage.sweep if stage.is_descending else form.step == 0
+            if not starts:
+                raise NotTiledError(f"{einsum.name} needs {read} before the sweep gets there")
 
 
 def _check_state(stage: Stage, name: str) -> None:

@@ -1,12 +1,12 @@
-"""Any cascade as plain loops over points: one function for each Einsum, whole tensors.
+"""An Einsum as plain loops over its points, with the interpreter's notion of emptiness.
 
 What the interpreter does with grids is done here point by point, with the same bookkeeping: a
 tensor t_X has presence o_X, and s_X holds a bit for each axis along which presence may vary. A
 point that reads something empty, or fails its filter, is skipped (ok); if the kept variables alone
 decide that, the element is empty (el), and the variables that decide it (c) vary the target.
 
-Nothing is streamed, so this is for what the tiled scheme does not cover. Sums run through the
-reduced variables in the order in which the Einsum names them, one after the other.
+This is for selections and top-k; everything else goes row by row (`compiled_rows`). Sums run
+through the reduced variables in the order in which the Einsum names them, one after the other.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
+from einsum_cascade.compiled_checks import Chunk, size_text
 from einsum_cascade.compiled_text import (
     WIDE,
     Text,
@@ -28,132 +29,13 @@ from einsum_cascade.compiled_text import (
     truth,
     value,
 )
-from einsum_cascade.expressions import Access, Condition, Logic
+from einsum_cascade.expressions import Access, Condition, Expr, Logic
 from einsum_cascade.hardware_numbers import Numbers
 from einsum_cascade.operators import REDUCTIONS
-from einsum_cascade.ordering import Loop, Plan, plan
-
-JIT = '@njit(nogil=True, cache=True, error_model="numpy")'
-# What `run` calls is kept in its own cache entry.
-INNER = '@njit(error_model="numpy")'
-
-
-def write_points(
-    whole: Cascade, cascade: Cascade, name: str, numbers: Numbers | None, text: Text
-) -> None:
-    """Write the functions of all Einsums, and `name`, which computes one batch element.
-
-    Args:
-        whole: the cascade whose ranks and parameters are numbered.
-        cascade: what is computed, a part of it.
-        name: of the function.
-        numbers: hardware numbers, if it computes in those.
-        text: where it goes.
-    """
-    steps = plan(cascade.einsums, dict(cascade.variables))
-    names = {id(e): f"{name}_{e.name}_{i}" for i, e in enumerate(cascade.einsums)}
-    _write_einsums(whole, cascade, steps, (), names, numbers, text)
-    arrays = [f"in_{n}" for n in cascade.inputs] + [f"out_{n}" for n in cascade.outputs]
-    text.line(JIT)
-    with text.block(f"def {name}(b, tile, at, n, par, {', '.join(arrays)}):"):
-        write_head(whole, text)
-        for i, given in enumerate(cascade.inputs):
-            # A scalar is an array of one element, too.
-            tail = "" if cascade.tensor(given).dims else f" : at[b, {i}] + 1"
-            text.line(f"t_{given} = in_{given}[at[b, {i}]{tail}]")
-        for made in dict.fromkeys(einsum.name for einsum in cascade.einsums):
-            shape = ", ".join(extent_text(cascade, made, a) for a in range(_rank(cascade, made)))
-            text.line(f"t_{made} = np.zeros(({shape or '1'},), F)")
-            text.line(f"o_{made} = np.zeros(t_{made}.shape, np.bool_)")
-            text.line(f"s_{made} = 0")
-        _write_calls(cascade, steps, (), names, text)
-        for given in cascade.outputs:
-            _write_output(cascade, given, text)
-
-
-def write_head(cascade: Cascade, text: Text) -> None:
-    """Write the names of extents and parameters."""
-    for i, rank in enumerate(cascade.ranks):
-        text.line(f"n_{rank} = n[{i}]")
-    for i, (name, _) in enumerate(cascade.parameters):
-        text.line(f"p_{name} = par[{i}]")
-
-
-def _rank(cascade: Cascade, name: str) -> int:
-    return len(cascade.tensor(name).dims)
-
-
-def extent_text(cascade: Cascade, name: str, axis: int) -> str:
-    """Text of a computed tensor's size along an axis."""
-    dim = cascade.tensor(name).dims[axis]
-    if dim.rank:
-        return f"n_{dim.rank} + {dim.extra}" if dim.extra else f"n_{dim.rank}"
-    steps = [affine(e.target.indices[axis]).step or 0 for e in cascade.defining(name)]
-    return str(1 + max(steps))
-
-
-def _write_output(cascade: Cascade, name: str, text: Text) -> None:
-    names = [f"i{axis}" for axis in range(max(1, _rank(cascade, name)))]
-    place = ", ".join(names)
-    start = text.depth
-    for axis, index in enumerate(names):
-        text.line(f"for {index} in range(t_{name}.shape[{axis}]):")
-        text.depth += 1
-    text.line(f"if o_{name}[{place}]:")
-    text.line(f"    out_{name}[{', '.join(['b', *names])}] = t_{name}[{place}]")
-    text.depth = start
-
-
-def _write_calls(
-    cascade: Cascade, steps: Plan, fixed: tuple[str, ...], names: dict[int, str], text: Text
-) -> None:
-    for step in steps:
-        if isinstance(step, Loop):
-            count = f"n_{step.rank}"
-            span = f"{count} - 1, -1, -1" if step.is_descending else count
-            with text.block(f"for f_{step.rank} in range({span}):"):
-                _write_calls(cascade, step.body, (*fixed, step.rank), names, text)
-            continue
-        call = f"{names[id(step)]}({', '.join(_arguments(cascade, step, fixed))})"
-        text.line(f"s_{step.name} |= {call}")
-
-
-def _arguments(cascade: Cascade, einsum: Einsum, fixed: tuple[str, ...]) -> list[str]:
-    read = dict.fromkeys(access.tensor for access in einsum.reads)
-    names = ["n", "par", *(f"f_{rank}" for rank in fixed)]
-    for tensor in read:
-        names += [f"t_{tensor}"]
-        if tensor not in cascade.inputs:
-            names += [f"o_{tensor}", f"s_{tensor}"]
-    if einsum.name not in read:
-        names += [f"t_{einsum.name}", f"o_{einsum.name}"]
-    return names
-
-
-def _write_einsums(
-    whole: Cascade,
-    cascade: Cascade,
-    steps: Plan,
-    fixed: tuple[str, ...],
-    names: dict[int, str],
-    numbers: Numbers | None,
-    text: Text,
-) -> None:
-    for step in steps:
-        if isinstance(step, Loop):
-            _write_einsums(whole, cascade, step.body, (*fixed, step.rank), names, numbers, text)
-        else:
-            text.line(INNER)
-            arguments = ", ".join(_arguments(cascade, step, fixed))
-            with text.block(f"def {names[id(step)]}({arguments}):"):
-                text.line(f"# {step}")
-                write_head(whole, text)
-                _Points(cascade, step, fixed, numbers, text).write()
-            text.line("")
 
 
 @dataclass(slots=True)
-class _Points:
+class Points:
     """The loops of one Einsum, while they are being written."""
 
     cascade: Cascade
@@ -161,6 +43,9 @@ class _Points:
     fixed: tuple[str, ...]
     numbers: Numbers | None
     text: Text
+    # Tensors that may have empty elements at all.
+    partial: frozenset[str]
+    chunk: Chunk
     # Where the branch of a selection that is being written is chosen, and by which variables.
     where: tuple[str, ...] = ()
     choosers: frozenset[str] = frozenset()
@@ -173,7 +58,6 @@ class _Points:
         """Write everything."""
         einsum, text = self.einsum, self.text
         row = REDUCTIONS[einsum.op] if einsum.op is not None else None
-        text.line("c = 0")
         mark = len(text.lines)
         depth = text.depth
         new = ""
@@ -208,12 +92,13 @@ class _Points:
             text.line("if ok:")
             text.line(f"    count = k.select(best, which, count, {result}, v_{over})")
             text.depth = kept
+            everything = self.bits(frozenset(einsum.left))
+            text.line(f"c |= {everything} | ANY if count < len(best) else 0")
             with text.block(f"for v_{new} in range(count):"):
                 chosen = f"F(which[v_{new}])" if einsum.op == "argtopk" else f"best[v_{new}]"
                 self.store(chosen, "True")
         text.depth = depth
         text.lines[mark:mark] = self.before
-        self.finish(row is not None and row.selects)
 
     def loop(self, variable: str, *, is_left: bool = False) -> None:
         """Open the loop of a variable; a recurrence has fixed it."""
@@ -221,7 +106,7 @@ class _Points:
         if is_left and rank in self.fixed:
             self.text.line(f"v_{variable} = f_{rank}")
         else:
-            self.text.line(f"for v_{variable} in range(n_{rank}):")
+            self.text.line(f"for v_{variable} in range({self.chunk.range(variable, rank)}):")
             self.text.depth += 1
 
     def point(self) -> str:
@@ -237,26 +122,17 @@ class _Points:
     def store(self, result: str, present: str) -> None:
         """Write an element of the target."""
         place = []
-        for index in self.einsum.target.indices:
+        for axis, index in enumerate(self.einsum.target.indices):
             text = integer(index)
             assert text is not None
+            if axis in self.chunk.axes.get(self.einsum.name, ()):
+                text = self.chunk.inside(variables_in(index)[0])
             place.append(text)
         at = ", ".join(place) or "0"
-        self.text.line(f"t_{self.einsum.name}[{at}] = {result}")
-        self.text.line(f"o_{self.einsum.name}[{at}] = {present}")
-
-    def finish(self, selects: bool) -> None:
-        """Return the axes of the target along which presence varies."""
-        axes = [
-            (axis, self.bit(variables_in(index)[0]))
-            for axis, index in enumerate(self.einsum.target.indices)
-            if variables_in(index)
-        ]
-        if selects:
-            self.text.line(f"return {(1 << len(self.einsum.target.indices)) - 1}")
-            return
-        parts = [f"(({1 << axis}) if c & {bit} else 0)" for axis, bit in axes]
-        self.text.line(f"return {' | '.join(parts) or '0'}")
+        kept = result if present == "True" else f"{result} if {present} else F(-0.0)"
+        self.text.line(f"t_{self.einsum.name}[{at}] = {kept}")
+        if self.einsum.name in self.partial:
+            self.text.line(f"o_{self.einsum.name}[{at}] = {present}")
 
     def bit(self, variable: str) -> int:
         """The bit of a variable in `c`."""
@@ -276,7 +152,7 @@ class _Points:
             if not causes & set(self.einsum.over):
                 if self.einsum.op is not None:
                     self.text.line("el = False")
-                self.text.line(f"c |= {self.bits(causes)}")
+                self.text.line(f"c |= {self.bits(causes)} | ANY")
 
     def exclude_empty(self, empty: str, causes: str) -> None:
         """Write the same for causes that are known only at run time, as bits."""
@@ -286,7 +162,7 @@ class _Points:
             with self.text.block(f"if {causes} & {reduced} == 0:"):
                 if self.einsum.op is not None:
                     self.text.line("el = False")
-                self.text.line(f"c |= {causes}")
+                self.text.line(f"c |= {causes} | ANY")
 
     def filter(self, condition: Condition) -> None:
         """Write a filter; the terms of an `and` count one by one."""
@@ -296,6 +172,10 @@ class _Points:
         else:
             holds = truth(condition, self.text, self)
             self.exclude(f"not {holds}", set(variables_in(condition)))
+
+    def hoisted(self, expr: Expr) -> str | None:
+        """See Reader."""
+        return None
 
     @contextmanager
     def chosen(self, holds: str, variables: tuple[str, ...]) -> Iterator[None]:
@@ -331,7 +211,7 @@ class _Points:
             if is_input:
                 place = self.merged(access, place)
             at = ", ".join(place) or "0"
-            if not is_input:
+            if tensor in self.partial:
                 causes = self.text.fresh("c")
                 parts = [
                     f"({self.bits(set(variables_in(index)))} if s_{tensor} & {1 << axis} else 0)"
@@ -351,12 +231,14 @@ class _Points:
         dim = cascade.tensor(access.tensor).dims[axis]
         plain = affine(expr)
         whole = integer(expr)
+        if axis in self.chunk.axes.get(access.tensor, ()):
+            return self.chunk.inside(plain.variables[0]), True
         if plain.is_plain and cascade.rank_of(plain.variables[0]) == dim.rank:
             step = plain.step or 0
             if 0 <= step <= dim.extra:
                 assert whole is not None
                 return whole, True
-        size = self.size(access.tensor, axis)
+        size = size_text(cascade, access.tensor, axis)
         name = self.text.fresh("i")
         text = whole if whole is not None else value(expr, self.text, self, WIDE)
         self.text.line(f"{name} = {text}")
@@ -366,19 +248,6 @@ class _Points:
         at = self.text.fresh("j")
         self.text.line(f"{at} = {name if whole is not None else f'int({name})'} if {inside} else 0")
         return at, False
-
-    def size(self, tensor: str, axis: int) -> str:
-        """Text of a tensor's size along a written axis."""
-        dim = self.cascade.tensor(tensor).dims[axis]
-        if tensor not in self.cascade.inputs:
-            return f"t_{tensor}.shape[{axis}]"
-        if dim.rank:
-            return f"n_{dim.rank}"
-        ranks = array_ranks(self.cascade, self.cascade.tensor(tensor), False)
-        # Ranks without a name are never parts of a split, so they keep their order.
-        nameless = [i for i, rank in enumerate(ranks) if rank is None]
-        own = [d.rank for d in self.cascade.tensor(tensor).dims[:axis]].count(None)
-        return f"t_{tensor}.shape[{nameless[own]}]"
 
     def merged(self, access: Access, place: list[str]) -> list[str]:
         """Indices of an input's array, whose split ranks are whole; the last tile may be ragged."""

@@ -106,11 +106,11 @@ def _kernel(rows: int) -> Any:
     return intrinsic(typed)
 
 
-_kernel6, _kernel4, _kernel1 = _kernel(6), _kernel(4), _kernel(1)
+kernel6, kernel4, kernel1 = _kernel(6), _kernel(4), _kernel(1)
 
 
 @compiled
-def _exactly(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: Real,
+def exactly(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: Real,
              c0: int, ci: int, n: int, adds: bool, rows: int) -> None:  # fmt: skip
     """The same block with the language's product."""
     lanes = BLOCK_BYTES // a.itemsize
@@ -147,13 +147,13 @@ def contract(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: R
             count = 6 if rows - i >= 6 else (4 if rows - i >= 4 else 1)
             at_a, at_b, at_c = a0 + i * ai, b0 + lane, c0 + i * ci + lane
             if count == 6:
-                bad = _kernel6(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds)
+                bad = kernel6(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds)
             elif count == 4:
-                bad = _kernel4(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds)
+                bad = kernel4(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds)
             else:
-                bad = _kernel1(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds)
+                bad = kernel1(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds)
             if bad:
-                _exactly(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds, count)
+                exactly(a, at_a, ai, ak, b, at_b, bk, c, at_c, ci, n, adds, count)
             i += count
 
 

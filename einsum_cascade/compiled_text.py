@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
 from einsum_cascade.cascade import Einsum, variables_in
@@ -103,7 +104,7 @@ class Text:
 
     lines: list[str] = field(default_factory=list)
     depth: int = 0
-    _count: int = 0
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def line(self, text: str) -> None:
         """Write a line at the present depth."""
@@ -119,8 +120,11 @@ class Text:
 
     def fresh(self, letter: str) -> str:
         """A name that no other line uses."""
-        self._count += 1
-        return f"{letter}{self._count}"
+        return f"{letter}{next(self._numbers)}"
+
+    def apart(self, depth: int = 0) -> Text:
+        """Lines that are placed later, with names that are new here, too."""
+        return Text(depth=depth, _numbers=self._numbers)
 
     def __str__(self) -> str:
         """All of it."""
@@ -132,6 +136,9 @@ class Reader(Protocol):
 
     def access(self, access: Access) -> str:
         """Write what an access needs; return the text of its value."""
+
+    def hoisted(self, expr: Expr) -> str | None:
+        """Text of a part of a condition that is computed less often elsewhere, if it is."""
 
     def chosen(self, holds: str, variables: tuple[str, ...]) -> AbstractContextManager[None]:
         """A branch of a selection begins: what is read in it matters only where `holds`."""
@@ -186,6 +193,10 @@ def literal(value: float, kind: str) -> str:
 def value(expr: Expr, text: Text, reader: Reader, how: Arithmetic = VALUES) -> str:
     """Text of the value of an expression."""
     kind = how.kind
+    if how is WIDE and isinstance(expr, Apply):
+        found, whole = reader.hoisted(expr), integer(expr)
+        if found is not None or whole is not None:
+            return found or f"D({whole})"
     if how is VALUES and not isinstance(expr, Number | Select) and is_fixed(expr):
         return f"F({value(expr, text, reader, WIDE)})"
     match expr:
@@ -200,6 +211,8 @@ def value(expr: Expr, text: Text, reader: Reader, how: Arithmetic = VALUES) -> s
         case Access():
             found = reader.access(expr)
             return f"D({found})" if kind == "D" else found
+        case Apply(operator="pow", arguments=(base, Number(value=2))) if not how.multiplier:
+            return f"{how.module}.square({value(base, text, reader, how)})"
         case Apply(operator=operator, arguments=arguments):
             return how.call(operator, [value(one, text, reader, how) for one in arguments])
         case Select(condition=condition, then=then, otherwise=otherwise):

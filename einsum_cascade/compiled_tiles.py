@@ -21,8 +21,8 @@ from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_bounds import Bounds
 from einsum_cascade.compiled_forms import Forms, names_outside
 from einsum_cascade.compiled_plan import ROLLING, WHOLE, Stage
-from einsum_cascade.compiled_points import JIT, write_head
 from einsum_cascade.compiled_presence import Limit
+from einsum_cascade.compiled_steps import JIT, write_head
 from einsum_cascade.compiled_tables import Tables
 from einsum_cascade.compiled_text import Text
 from einsum_cascade.hardware_numbers import Numbers

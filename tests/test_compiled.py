@@ -17,10 +17,13 @@ import einsum_cascade as ec
 from archsim.elements import random_inputs
 from archsim.lowering import lower
 from archsim.values import compute
-from einsum_cascade import compiled_kernels, compiled_products
+from einsum_cascade import compiled_kernels, compiled_multiply, compiled_products, compiled_run
 from einsum_cascade.array_shapes import array_ranks
+from einsum_cascade.compiled_empty import empty_causes
+from einsum_cascade.compiled_groups import groups
 from einsum_cascade.compiled_plan import stages
 from einsum_cascade.operators import OPERATORS
+from einsum_cascade.ordering import Loop
 
 INF, NAN = float("inf"), float("nan")
 SIZES = {"M": 37, "P": 23, "E": 5, "F": 7, "K": 11, "N": 6, "D": 9, "S": 13}
@@ -269,6 +272,133 @@ def test_contractions(dtype, rows):
         a[4, 0] = 0
         contract(a.ravel(), 0, 1, pitch, b.ravel(), 0, 32, c.reshape(-1), 0, 32, *size, False)
         np.testing.assert_allclose(c[0, 5], a[part, 0] @ b[part, 5], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("n", "width"), [(0, 5), (7, 1), (300, 37), (3, 300)])
+def test_products_of_any_size(n, width, dtype):
+    """Several chunks and panels, operands in either order, last blocks, and a sum that goes on."""
+    compiled_multiply.install(dtype)
+    rng = np.random.default_rng(n)
+
+    @njit
+    def multiply(*arguments):
+        compiled_multiply.multiply(*arguments)
+
+    for rows in (1, 11, 101):
+        a = rng.standard_normal((n, rows)).astype(dtype)
+        b = rng.standard_normal((n, width)).astype(dtype)
+        c = np.ones((rows, width), dtype)
+        for flat_a, ai, ak in ((a, 1, rows), (a.T.copy(), n, 1)):
+            for flat_b, bk, bl in ((b, width, 1), (b.T.copy(), 1, n)):
+                for adds in (True, False):
+                    start = c.copy() * adds
+                    multiply(flat_a.reshape(-1), 0, ai, ak, flat_b.reshape(-1), 0, bk, bl,
+                             c.reshape(-1), 0, width, rows, n, width, adds)  # fmt: skip
+                    np.testing.assert_allclose(c, start + a.T @ b, rtol=1e-4, atol=1e-4)
+
+
+def test_products_of_any_size_are_those_of_the_language():
+    """0 * inf is 0, and -0.0 on the right is nothing."""
+    compiled_multiply.install("float64")
+
+    @njit
+    def multiply(*arguments):
+        compiled_multiply.multiply(*arguments)
+
+    a, b, c = np.ones(3 * 2), np.ones(3 * 5), np.zeros(2 * 5)
+    a[0], b[0], a[2], b[6] = INF, 0.0, NAN, -0.0
+    multiply(a, 0, 1, 2, b, 0, 5, 1, c, 0, 5, 2, 3, 5, False)
+    np.testing.assert_equal(c, [NAN, INF, NAN, NAN, NAN, 2, 2, 3, 3, 3])
+
+
+# ---- point loops, row by row ----
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (7, 1), (0, 3), (3, 0)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Shifted keys that are missing at the ends, and what is computed from those.
+        "var m, p in M\n"
+        "input K[e,m], V[e,m]\n"
+        "S[w,p] = Q[e,p]*K[e,p+w-1]\n"
+        "Z[e,p] = S[w,p]*V[e,p+w-1]",
+        # Filters on kept and on reduced variables, linear and not.
+        "var p in M\n"
+        "S[m,p] = Q[e,p]*K[e,m] where m <= p and (m > p - 2 or m < 1)\n"
+        "Z[e,p] = S[m,p]*V[e,m]",
+        "var p in M\n"
+        "Z[e,p] = sum[m](Q[e,p]*K[e,m]*V[e,m]) where m*m < p",
+        # A selection, and two operands that may be empty.
+        "I[w,m] = argtopk[e](Q[e,m])\n"
+        "Z[w,m] = exp(K[I[w,m],m])*V[I[w,m],m]",
+        "var p in M\n"
+        "A[e,m] = K[e,m] where e <= m\n"
+        "B[e,p] = V[e,p]*Q[e,p] where e >= p\n"
+        "Z[m,p] = A[e,m]*B[e,p]",
+    ],
+)  # fmt: skip
+def test_rows(text, shape):
+    """Empty elements and empty ranks are those of the interpreter."""
+    cascade = ec.parse(text)
+    rng = np.random.default_rng(0)
+    given = {name: rng.standard_normal(shape) for name in cascade.inputs}
+    check(cascade, given, {"W": 3} if "W" in cascade.ranks else {})
+
+
+def test_a_sweep_does_not_read_what_it_ends_with():
+    """B needs the last state, which no step of the sweep knows."""
+    cascade = ec.parse(
+        "input A[m,e], C[m]\nS[0,e] = 0\nS[m+1,e] = max(S[m,e], A[m,e])\nB[m,e] = C[m]*S[M,e]"
+    )
+    check(cascade, arrays(cascade, SIZES), {})
+
+
+# ---- groups and chunks ----
+
+
+def grouped(name):
+    (stage,) = stages(ec.load(name))
+    found = groups(stage.cascade, empty_causes(stage.cascade))
+    return [
+        ("".join(rank for rank, _ in group.chunks), [step.name for step in group.steps])
+        for group in found
+        if not any(isinstance(step, Loop) for step in group.steps)
+    ]
+
+
+def test_groups_share_what_they_keep():
+    """Agents come first, then queries; values of text and image before queries that read them."""
+    first, second = grouped("agent")
+    assert first == ("A", ["SQ", "AS", "AG", "S1", "G1", "N1", "D1", "A1", "VA"])
+    assert second == ("AP0", ["S2", "G2", "N2", "D2", "A2", "AV"])
+    first, second = grouped("clear-disk")
+    assert first == ("F", ["VN", "VN"])
+    assert second == ("M", ["SQ", "QK", "QK", "GM", "SN", "SD", "A", "AV"])
+    assert [ranks for ranks, _ in grouped("lightning2-chunked")] == ["M1E", "EF", "M1M0"]
+    assert [ranks for ranks, _ in grouped("hetero-window")] == ["HP"]
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (3,)])
+@pytest.mark.parametrize("name", ["na-1d", "block-diagonal"])
+def test_small_chunks(name, batch, monkeypatch):
+    """Several chunks of one batch element in threads, and batch elements in threads."""
+    monkeypatch.setattr(compiled_run, "LANES", 4)
+    monkeypatch.setattr(compiled_run, "BYTES", 0)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    cascade = ec.load(name)
+    check(cascade, arrays(cascade, SIZES, batch), open_sizes(cascade))
+
+
+def test_chunks_agree_on_what_varies(monkeypatch):
+    """Late chunks have empty elements along p only, but S varies along m, too: there G is -inf."""
+    monkeypatch.setattr(compiled_run, "LANES", 4)
+    monkeypatch.setattr(compiled_run, "BYTES", 0)
+    cascade = ec.parse("S[m,p] = Q[e,p]*K[e,m] where m < p + 3 and p != 19\nG[p] = max[m](S[m,p])")
+    given = arrays(cascade, SIZES | {"M": 9})
+    check(cascade, given, {})
+    assert ec.compile(cascade)(**given)["G"][19] == -INF
 
 
 # ---- hardware numbers ----

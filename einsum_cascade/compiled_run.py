@@ -1,0 +1,265 @@
+"""Runs the functions of `compiled_steps`: memory, chunks, and threads that share them.
+
+Threads take batch elements if there are enough of them, else chunks. A chunk knows only of itself
+along which axes the presence of a tensor varies, but the language asks that of whole tensors:
+chunks with something empty run again once the others have told more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from einsum_cascade.cascade import Cascade, affine
+from einsum_cascade.compiled_groups import Group
+from einsum_cascade.compiled_steps import EMPTY, RAGGED, Steps
+
+Array = NDArray[Any]
+# Lanes of a chunk; bytes that its tensors may take, and that lanes may not take less for.
+LANES, BYTES, MOST = 128, 1 << 20, 1 << 24
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
+
+
+def threads() -> int:
+    """How many threads share the tasks: NUMBA_NUM_THREADS, else the CPUs of this process."""
+    named = os.environ.get("NUMBA_NUM_THREADS", "")
+    return int(named) if named.isdigit() and int(named) > 0 else len(os.sched_getaffinity(0))
+
+
+def computed_shape(cascade: Cascade, name: str, extents: Mapping[str, int]) -> tuple[int, ...]:
+    """Shape of a computed tensor."""
+    found = []
+    for axis, dim in enumerate(cascade.tensor(name).dims):
+        if dim.rank:
+            found.append(extents[dim.rank] + dim.extra)
+        else:
+            steps = [affine(e.target.indices[axis]).step or 0 for e in cascade.defining(name)]
+            found.append(1 + max(steps))
+    return tuple(found)
+
+
+# One low and one high bound for each rank of a group.
+Bounds = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyCall:
+    """Two functions, when the first one is called, and the places of its arrays."""
+
+    empty: Any
+    full: Any
+    # Whether it is the first one in any case.
+    always: bool
+    partial: tuple[int, ...]
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A group with its sizes: chunks, calls, and local tensors with shapes and axes of chunks."""
+
+    chunks: tuple[Bounds, ...]
+    calls: tuple[ReadyCall, ...]
+    local: tuple[tuple[int, str, tuple[int, ...], tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is the same for all batch elements."""
+
+    cascade: Cascade
+    steps: Steps
+    module: ModuleType
+    extents: Mapping[str, int]
+    n: Array
+    par: Array
+    dtype: str
+    # Arrays of each thread, by tensor and shape.
+    memory: threading.local = field(default_factory=threading.local)
+
+    def batch(self, tensors: Mapping[str, Array], where: Mapping[str, Array], count: int) -> None:
+        """Compute all batch elements; tensors are those of inputs and outputs, by element."""
+        several, found = threads(), ready(self)
+
+        def element(b: int, share: Map) -> None:
+            arrays = {}
+            for name in self.cascade.inputs:
+                at, given = where[name][b], tensors[name]
+                # A scalar is an array of one element, too.
+                arrays[name] = given[at] if given.ndim > 1 else given[at : at + 1]
+            for name in self.cascade.outputs:
+                arrays[name] = tensors[name][b]
+            self.element(found, arrays, share)
+
+        if several == 1:
+            for b in range(count):
+                element(b, _alone)
+            return
+        with ThreadPoolExecutor(several) as pool:
+
+            def share(function: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
+                return list(pool.map(function, values))
+
+            if count % several == 0 or count >= 4 * several:
+                share(lambda b: element(b, _alone), range(count))
+            else:
+                for b in range(count):
+                    element(b, share)
+
+    def element(self, found: tuple[Ready, ...], arrays: dict[str, Array], share: Map) -> None:
+        """Compute one batch element."""
+        steps, flags = self.steps, {}
+        local = {name for group, _ in steps.groups for name in group.local}
+        for name in steps.names:
+            if name in local:
+                continue
+            shape = computed_shape(self.cascade, name, self.extents) or (1,)
+            if name not in arrays:
+                arrays[name] = self.array(name, shape, self.dtype)
+            if steps.causes[name]:
+                flags[name] = self.array(f"o {name}", shape, "bool")
+                self.clear(name, arrays[name], flags[name])
+        given: list[Any] = []
+        for name in (*self.cascade.inputs, *steps.names):
+            given += [arrays.get(name), flags.get(name)]
+        s = np.zeros(len(steps.names), np.int64)
+        for group in found:
+            s = self.group(group, given, s, share)
+        for name in self.cascade.outputs:
+            if name in steps.gaps or s[steps.names.index(name)]:
+                arrays[name][~flags[name]] = 0
+
+    def clear(self, name: str, array: Array, flags: Array) -> None:
+        """Empty a tensor that is not written everywhere."""
+        if name in self.steps.gaps:
+            # What is empty adds nothing where a contraction reads it.
+            array.fill(-0.0)
+            flags.fill(False)
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: str) -> Array:
+        """Memory of this thread, which is used again."""
+        kept: dict[Any, Array] = self.memory.__dict__
+        key = name, shape
+        if key not in kept:
+            kept[key] = np.empty(shape, dtype)
+        return kept[key]
+
+    def group(self, ready: Ready, given: list[Array], s: Array, share: Map) -> Array:
+        """Run a group; return what is known of presence afterwards."""
+
+        def run(task: tuple[Bounds, Array]) -> Array:
+            return self.chunk(ready, given, *task)
+
+        several = share if len(ready.chunks) > 1 else _alone
+        results = several(run, [(chunk, s) for chunk in ready.chunks])
+        while True:
+            total: Array = np.bitwise_or.reduce([s, *results])
+            late = [i for i, r in enumerate(results) if ((r != total) & (r != 0)).any()]
+            if not late:
+                return total
+            again = several(run, [(ready.chunks[i], total) for i in late])
+            for i, result in zip(late, again, strict=True):
+                results[i] = result
+
+    def chunk(self, ready: Ready, given: list[Array], bounds: Bounds, s: Array) -> Array:
+        """Run a group on one chunk."""
+        s = s.copy()
+        sizes = [high - low for low, high in zip(bounds[::2], bounds[1::2], strict=True)]
+        places = list(given)
+        for place, name, shape, axes in ready.local:
+            own = list(shape)
+            for axis, size in zip(axes, sizes, strict=True):
+                own[axis] = size
+            places[place] = self.array(name, tuple(own), self.dtype)
+            if self.steps.causes[name]:
+                places[place + 1] = self.array(f"o {name}", tuple(own), "bool")
+                self.clear(name, places[place], places[place + 1])
+        z = np.array(bounds, np.int64)
+        for call in ready.calls:
+            is_partial = call.always or any(s[i] for i in call.partial)
+            function = call.empty if is_partial else call.full
+            function(self.n, self.par, z, s, *[places[i] for i in call.places])
+        return s
+
+
+def ready(run: Run) -> tuple[Ready, ...]:
+    """Look up what all batch elements and chunks of a run have in common."""
+    steps, cascade, extents = run.steps, run.cascade, run.extents
+    place = {name: 2 * i for i, name in enumerate((*cascade.inputs, *steps.names))}
+    found = []
+    for (group, calls), lane in zip(steps.groups, steps.lanes, strict=True):
+        shapes = {name: computed_shape(cascade, name, extents) for name in group.local}
+        own = []
+        for call in calls:
+            places: list[int] = []
+            for name in call.tensors:
+                places += [place[name], place[name] + 1][: 2 if steps.causes.get(name) else 1]
+            is_ragged = any(
+                math.prod(extents[part] for part in cascade.parts_of(rank)) > extents[rank]
+                for rank in call.splits
+            )
+            own.append(
+                ReadyCall(
+                    getattr(run.module, call.name + (RAGGED if is_ragged else EMPTY), None),
+                    getattr(run.module, call.name, None),
+                    call.always or is_ragged,
+                    tuple(steps.names.index(name) for name in call.partial),
+                    tuple(places),
+                )
+            )
+        local = tuple(
+            (place[name], name, shape, tuple(axes[name] for _, axes in group.chunks))
+            for name, shape in shapes.items()
+        )
+        bounds = chunks(group, lane, extents, shapes, np.dtype(run.dtype).itemsize)
+        found.append(Ready(tuple(bounds), tuple(own), local))
+    return tuple(found)
+
+
+def _alone(function: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
+    return [function(value) for value in values]
+
+
+def chunks(
+    group: Group,
+    lane: str,
+    extents: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, ...]],
+    size: int,
+) -> list[Bounds]:
+    """Bounds of all chunks of a group, one low and one high for each of its ranks."""
+    ranks = [rank for rank, _ in group.chunks]
+    if not ranks:
+        return [()]
+    counts = dict.fromkeys(ranks, 1)
+    counts[lane] = max(1, min(extents[lane], LANES))
+    total = sum(math.prod(shape) for shape in shapes.values()) * size
+    for rank in ranks:
+        total //= max(1, extents[rank])
+
+    def taken() -> int:
+        return total * math.prod(counts.values())
+
+    while counts[lane] > 32 and taken() > MOST:
+        counts[lane] //= 2
+    for rank in reversed(ranks):
+        while counts[rank] < extents[rank] and 2 * taken() <= BYTES:
+            counts[rank] = min(2 * counts[rank], extents[rank])
+    bounds = [
+        [
+            (low, min(low + counts[rank], extents[rank]))
+            for low in range(0, extents[rank], counts[rank])
+        ]
+        for rank in ranks
+    ]
+    return [tuple(itertools.chain(*point)) for point in itertools.product(*bounds)]

@@ -1,0 +1,301 @@
+"""Any cascade as functions, one for each Einsum: over rows or points, of whole tensors or chunks.
+
+Each takes extents n, parameters par, chunks z, and the tensors it reads and makes; s holds, for
+each tensor, a bit for each axis along which its presence may vary (`compiled_points`). Where
+something may be empty in some calls only, there is a function for each case, and those that are
+called are compiled. A recurrence is one function. `compiled_run` calls them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from einsum_cascade.cascade import Cascade, Einsum, variables_in
+from einsum_cascade.compiled_checks import Chunk
+from einsum_cascade.compiled_contraction import Contraction
+from einsum_cascade.compiled_empty import FILTER, GAP, empty_causes, split_ranks
+from einsum_cascade.compiled_groups import Group, groups
+from einsum_cascade.compiled_points import Points
+from einsum_cascade.compiled_rows import lane_of
+from einsum_cascade.compiled_text import Text
+from einsum_cascade.hardware_numbers import Numbers
+from einsum_cascade.operators import REDUCTIONS
+from einsum_cascade.ordering import Loop, Plan
+
+JIT = '@njit(nogil=True, cache=True, error_model="numpy")'
+# What a recurrence calls is kept in its own cache entry.
+INNER = '@njit(error_model="numpy")'
+# Ends of names: something that is read may be empty; also because of a ragged tile.
+EMPTY, RAGGED = "_empty", "_ragged"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function of a group: which tensors it takes, and when something it reads may be empty."""
+
+    name: str
+    # With their presence, if they have it.
+    tensors: tuple[str, ...]
+    made: tuple[str, ...]
+    # In all calls, in no call, or if one of these tensors or split ranks has something empty.
+    always: bool = True
+    partial: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+
+    @property
+    def cases(self) -> list[str]:
+        """Ends of the names of its functions."""
+        found = [] if self.always else [""]
+        if self.always or self.partial:
+            found.append(EMPTY)
+        return [*found, RAGGED] if self.splits else found
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Everything that runs a part of a cascade which is not tiled."""
+
+    groups: tuple[tuple[Group, tuple[Call, ...]], ...]
+    # Computed tensors in the order of s, and what may be empty in them.
+    names: tuple[str, ...]
+    causes: Mapping[str, frozenset[str]]
+    # Ranks that lanes mostly run along, of each group.
+    lanes: tuple[str, ...]
+    # Tensors that are not written everywhere.
+    gaps: frozenset[str]
+
+
+@functools.cache
+def steps_of(cascade: Cascade, name: str) -> Steps:
+    """Plan what `write_steps` writes."""
+    causes = empty_causes(cascade)
+    found, lanes = [], []
+    for i, group in enumerate(groups(cascade, causes)):
+        calls = tuple(
+            _call(cascade, step, f"{name}_{i}_{j}", causes) for j, step in enumerate(group.steps)
+        )
+        found.append((group, calls))
+        lanes.append(_main_lane(cascade, group))
+    selected = {e.name for e in cascade.einsums if e.op is not None and REDUCTIONS[e.op].selects}
+    gaps = selected | {tensor for tensor, why in causes.items() if GAP in why}
+    names = tuple(dict.fromkeys(einsum.name for einsum in cascade.einsums))
+    return Steps(tuple(found), names, causes, tuple(lanes), frozenset(gaps))
+
+
+def _main_lane(cascade: Cascade, group: Group) -> str:
+    """The rank of chunks that most lanes run along, else the last."""
+    ranks = [rank for rank, _ in group.chunks]
+    found = []
+    for step in group.steps:
+        lane = lane_of(cascade, step, ()) if isinstance(step, Einsum) and ranks else None
+        if lane is not None and isinstance(step, Einsum) and lane in group.chunked(step):
+            found.append(ranks[group.chunked(step).index(lane)])
+    return max(reversed(ranks), key=found.count, default="")
+
+
+def _call(
+    cascade: Cascade, step: Einsum | Loop, name: str, causes: Mapping[str, frozenset[str]]
+) -> Call:
+    if isinstance(step, Loop):
+        made = tuple(dict.fromkeys(e.name for e in step.einsums))
+        read = dict.fromkeys(access.tensor for e in step.einsums for access in e.reads)
+        return Call(f"{name}_loop", tuple(dict.fromkeys((*read, *made))), made)
+    read = dict.fromkeys(access.tensor for access in step.reads)
+    tensors = tuple(dict.fromkeys((*read, step.name)))
+    name = f"{name}_{step.name}"
+    if lane_of(cascade, step, ()) is None:
+        return Call(name, tensors, (step.name,))
+    always = any(causes.get(tensor, frozenset()) & {FILTER, GAP} for tensor in read)
+    partial = tuple(tensor for tensor in read if causes.get(tensor))
+    splits = tuple(rank for tensor in read for rank in split_ranks(cascade, tensor))
+    return Call(name, tensors, (step.name,), always, partial, tuple(dict.fromkeys(splits)))
+
+
+def write_steps(
+    whole: Cascade, cascade: Cascade, name: str, numbers: Numbers | None, text: Text
+) -> None:
+    """Write the functions of all Einsums.
+
+    Args:
+        whole: the cascade whose ranks and parameters are numbered.
+        cascade: what is computed, a part of it.
+        name: in front of the names of functions.
+        numbers: hardware numbers, if it computes in those.
+        text: where it goes.
+    """
+    steps = steps_of(cascade, name)
+    writer = _Writer(whole, cascade, numbers, steps)
+    for group, calls in steps.groups:
+        for step, call in zip(group.steps, calls, strict=True):
+            if isinstance(step, Loop):
+                writer.loop(step, call, text)
+                continue
+            chunk = Chunk(
+                group.chunked(step),
+                {tensor: group.axes(tensor) for tensor in group.local},
+            )
+            for suffix in call.cases:
+                writer.single(step, call, chunk, suffix, text)
+
+
+def write_head(cascade: Cascade, text: Text, body: str | None = None) -> None:
+    """Write the names of extents and parameters; only those that a body has, if there is one."""
+    for i, rank in enumerate(cascade.ranks):
+        if body is None or re.search(rf"\bn_{rank}\b", body):
+            text.line(f"n_{rank} = n[{i}]")
+    for i, (name, _) in enumerate(cascade.parameters):
+        if body is None or re.search(rf"\bp_{name}\b", body):
+            text.line(f"p_{name} = par[{i}]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """What all functions share."""
+
+    whole: Cascade
+    cascade: Cascade
+    numbers: Numbers | None
+    steps: Steps
+
+    @property
+    def partial(self) -> frozenset[str]:
+        """Tensors that may have empty elements at all."""
+        return frozenset(name for name, found in self.steps.causes.items() if found)
+
+    def arguments(self, tensors: tuple[str, ...]) -> list[str]:
+        """Names of tensors and of their presence."""
+        names = []
+        for tensor in tensors:
+            names.append(f"t_{tensor}")
+            if self.steps.causes.get(tensor):
+                names.append(f"o_{tensor}")
+        return names
+
+    def single(self, einsum: Einsum, call: Call, chunk: Chunk, suffix: str, text: Text) -> None:
+        """Write the function of an Einsum."""
+        text.line(JIT)
+        arguments = ", ".join(self.arguments(call.tensors))
+        with text.block(f"def {call.name}{suffix}(n, par, z, s, {arguments}):"):
+            text.line(f"# {einsum}")
+            body = text.apart(text.depth)
+            self.einsum(einsum, (), chunk, suffix, body)
+            found = str(body)
+            write_head(self.whole, text, found)
+            for i, variable in enumerate(chunk.variables):
+                text.line(f"z_{variable}, y_{variable} = z[{2 * i}], z[{2 * i + 1}]")
+            for i, name in enumerate(self.steps.names):
+                if re.search(rf"\bs_{name}\b", found):
+                    text.line(f"s_{name} = s[{i}]")
+            text.line("c = 0")
+            text.lines += body.lines
+            if einsum.name in self.partial:
+                text.line(f"s[{self.steps.names.index(einsum.name)}] |= {self.varying(einsum)}")
+        text.line("")
+
+    def varying(self, einsum: Einsum) -> str:
+        """Text of the axes along which presence varies."""
+        bit = {v: 1 << i for i, v in enumerate(einsum.variables)}
+        parts = [
+            f"(({1 << axis}) if c & {bit[variables_in(index)[0]]} else 0)"
+            for axis, index in enumerate(einsum.target.indices)
+            if variables_in(index)
+        ]
+        return " | ".join([*parts, "(c & ANY)"])
+
+    def einsum(
+        self, einsum: Einsum, fixed: tuple[str, ...], chunk: Chunk, suffix: str, text: Text
+    ) -> None:
+        """Write an Einsum row by row if it can; else by points."""
+        lane = lane_of(self.cascade, einsum, fixed)
+        if lane is None:
+            Points(self.cascade, einsum, fixed, self.numbers, text, self.partial, chunk).write()
+            return
+        Contraction(
+            cascade=self.cascade,
+            einsum=einsum,
+            fixed=fixed,
+            lane=lane,
+            numbers=self.numbers,
+            text=text,
+            partial=self.partial,
+            chunk=chunk,
+            has_empty=suffix != "",
+            is_ragged=suffix == RAGGED,
+        ).write()
+
+    # ---- recurrences ----
+
+    def loop(self, loop: Loop, call: Call, text: Text) -> None:
+        """Write the functions of the Einsums of a recurrence, and the one that calls them."""
+        names = {id(einsum): f"{call.name}_{i}" for i, einsum in enumerate(loop.einsums)}
+        for einsum, fixed in _nested((loop,), ()):
+            text.line(INNER)
+            arguments = ", ".join(self.inner(einsum, fixed))
+            with text.block(f"def {names[id(einsum)]}({arguments}):"):
+                text.line(f"# {einsum}")
+                body = text.apart(text.depth)
+                self.both(einsum, fixed, body)
+                write_head(self.whole, text, str(body))
+                text.line("c = 0")
+                text.lines += body.lines
+                text.line(f"return {self.varying(einsum)}")
+            text.line("")
+        made = [(i, name) for i, name in enumerate(self.steps.names) if name in call.tensors]
+        text.line(JIT)
+        arguments = ", ".join(self.arguments(call.tensors))
+        with text.block(f"def {call.name}{EMPTY}(n, par, z, s, {arguments}):"):
+            write_head(self.whole, text)
+            for i, name in made:
+                text.line(f"s_{name} = s[{i}]")
+            self.calls((loop,), (), names, text)
+            for i, name in made:
+                text.line(f"s[{i}] = s_{name}")
+        text.line("")
+
+    def inner(self, einsum: Einsum, fixed: tuple[str, ...]) -> list[str]:
+        """Arguments of a function that a recurrence calls."""
+        names = ["n", "par", *(f"f_{rank}" for rank in fixed)]
+        for tensor in dict.fromkeys((*(access.tensor for access in einsum.reads), einsum.name)):
+            names += self.arguments((tensor,))
+            if self.steps.causes.get(tensor):
+                names.append(f"s_{tensor}")
+        return names
+
+    def both(self, einsum: Einsum, fixed: tuple[str, ...], text: Text) -> None:
+        """Write an Einsum with and without empty elements."""
+        call = _call(self.cascade, einsum, "", self.steps.causes)
+        tests = [f"s_{tensor} != 0" for tensor in call.partial]
+        for rank in call.splits:
+            sizes = "*".join(f"n_{part}" for part in self.cascade.parts_of(rank))
+            tests.append(f"{sizes} > n_{rank}")
+        if call.always or tests:
+            with nullcontext() if call.always else text.block(f"if {' or '.join(tests)}:"):
+                self.einsum(einsum, fixed, Chunk(), RAGGED, text)
+        if not call.always:
+            with text.block("else:") if tests else nullcontext():
+                self.einsum(einsum, fixed, Chunk(), "", text)
+
+    def calls(self, steps: Plan, fixed: tuple[str, ...], names: dict[int, str], text: Text) -> None:
+        """Write the loops of recurrences and what they call."""
+        for step in steps:
+            if isinstance(step, Loop):
+                count = f"n_{step.rank}"
+                span = f"{count} - 1, -1, -1" if step.is_descending else count
+                with text.block(f"for f_{step.rank} in range({span}):"):
+                    self.calls(step.body, (*fixed, step.rank), names, text)
+                continue
+            call = f"{names[id(step)]}({', '.join(self.inner(step, fixed))})"
+            text.line(f"s_{step.name} |= {call}")
+
+
+def _nested(steps: Plan, fixed: tuple[str, ...]) -> Iterator[tuple[Einsum, tuple[str, ...]]]:
+    """Einsums of recurrences, with the ranks of the loops around each."""
+    for step in steps:
+        if isinstance(step, Loop):
+            yield from _nested(step.body, (*fixed, step.rank))
+        else:
+            yield step, fixed
