@@ -57,6 +57,7 @@ def _trace(go: Any, chart: Chart, one: Series, number: int) -> Any:
         x=x,
         y=y,
         name=one.name,
+        showlegend=bool(one.name),
         mode=mode,
         text=list(one.hover) or None,
         hovertemplate="%{text}<br>%{x:.5g}, %{y:.5g}" if one.hover else None,

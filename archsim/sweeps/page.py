@@ -104,7 +104,8 @@ def _front(results: Results) -> str:
         for row in front[:100]
     ]
     what = "Points that no other beats" + (f" (100 of {len(front)})" if len(front) > 100 else "")
-    return f"<section><h2>{what}</h2>{_html_table(head, rows, len(paths))}</section>"
+    table = _html_table(head, rows, len(paths))
+    return f"<section><h2>{what}</h2><div class=scroll>{table}</div></section>"
 
 
 def _html_table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
