@@ -196,8 +196,9 @@ def buffer_words(placed: Placed) -> dict[tuple[str, str, str], Fraction]:
         for work, einsum in pairs:
             if work.array and einsum.name in inside & through & read_inside:
                 # A spilled share goes to memory as it is made, and is filled when it comes back.
-                kept = 1 - shares.get(einsum.name, Fraction(0))
-                words = kept * _elements(placed, _leaves(placed, einsum.left))
+                words = Fraction(_elements(placed, _leaves(placed, einsum.left)))
+                if einsum.name in shares:
+                    words *= 1 - shares[einsum.name]
                 if words:
                     found[einsum.name, einsum.name, "write"] = words
         for name, words in phase.read:
@@ -248,11 +249,12 @@ def _buffer(placed: Placed) -> list[Spent]:
     buffer = placed.architecture.buffer
     if buffer is None or buffer.capacity_bytes is None:
         return []
-    row = Fraction(buffer.width_bits, placed.architecture.word_bits)
+    # Rows of the buffer for a word of one head.
+    each = Fraction(placed.batch * placed.architecture.word_bits, buffer.width_bits)
     price = buffer_pj(buffer)
     spent = []
     for (cause, _, way), words in buffer_words(placed).items():
-        rows = words * placed.batch / row
+        rows = words * each
         spent.append(Spent(f"{buffer.name}.{way}", cause, rows, float(rows) * price[way]))
     return spent
 

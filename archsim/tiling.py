@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import isqrt, prod
 
 from archsim.arch import Architecture
 from archsim.errors import ArchError
@@ -91,17 +92,21 @@ def tile(
     capacity = _capacity(architecture, mapping)
     twice = mapping.double_buffered if double_buffer else ()
 
+    tensors = _held(mapping, cascade, extents)
+
     def held_bytes(sizes: dict[str, int]) -> int:
-        words = _held(mapping, cascade, sizes, twice)
+        words = sum(
+            prod(sizes[rank] for rank in ranks) * (2 if tensor in twice else 1)
+            for tensor, ranks in tensors
+        )
         return words * architecture.word_bits // 8
 
     for part, outer, count in fitted:
-        best = 0
-        for size in range(1, count + 1):
-            if count % size == 0:
-                trial = {**extents, part: size, outer: count // size}
-                fits = capacity is None or held_bytes(trial) <= capacity
-                best = size if fits else best
+        trials = ({**extents, part: size, outer: count // size} for size in _divisors(count))
+        fitting = (
+            trial[part] for trial in trials if capacity is None or held_bytes(trial) <= capacity
+        )
+        best = next(fitting, 0)
         if best:
             extents[part], extents[outer] = best, count // best
             names[part], names[outer] = Fraction(best), Fraction(count // best)
@@ -164,22 +169,26 @@ def _capacity(architecture: Architecture, mapping: Mapping) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
+def _divisors(count: int) -> list[int]:
+    """All divisors, the largest first."""
+    small = [size for size in range(1, isqrt(count) + 1) if count % size == 0]
+    return sorted({*small, *(count // size for size in small)}, reverse=True)
+
+
 def _held(
-    mapping: Mapping, cascade: Cascade, extents: dict[str, int], twice: tuple[str, ...]
-) -> int:
-    """Words the buffer holds at a time, over all held tensors."""
-    words = 0
+    mapping: Mapping, cascade: Cascade, extents: dict[str, int]
+) -> list[tuple[str, list[str]]]:
+    """Ranks over which the buffer holds each tensor."""
+    found = []
     for tensor, variables in mapping.held:
-        count = 1
-        for variable in variables:
-            rank = cascade.rank_of(variable)
+        ranks = [cascade.rank_of(variable) for variable in variables]
+        for variable, rank in zip(variables, ranks, strict=True):
             if rank not in extents:
                 hint = "known variables: " + ", ".join(sorted(r.lower() for r in extents))
                 what = f"unknown variable '{variable}' for {tensor}"
                 raise ArchError(mapping.problem(("buffer", tensor), what, hint))
-            count *= extents[rank]
-        words += count * (2 if tensor in twice else 1)
-    return words
+        found.append((tensor, ranks))
+    return found
 
 
 __all__ = ["FIT", "Tiling", "tile"]
