@@ -44,10 +44,12 @@ def sweep(
     """Evaluate a space of design points, and keep every result."""
     from archsim.sweeps.definition import load_sweep
     from archsim.sweeps.running import sweep as evaluate
-    from archsim.sweeps.storage import write_parquet
+    from archsim.sweeps.storage import need_parquet, write_parquet
 
     if cluster is not None and jobs is not None:
         raise bad("--jobs", "a cluster has workers of its own", "leave --jobs out")
+    if parquet:
+        need_parquet()
     found = load_sweep(file)
     try:
         with _progress() as progress:

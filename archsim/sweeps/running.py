@@ -110,13 +110,13 @@ def sweep(
     start = bases(found)
     check(found, start)
     store = storage.Store(None if out is None else Path(out))
-    store.open(found, resume)
     try:
+        store.open(found, resume)
         run = _Run(found, start, store, jobs, cluster, progress)
         keys = run.sample() if found.sampler else run.evaluate(list(found.grid()))
+        rows = store.finish(keys)
     finally:
         store.close()
-    rows = store.finish(keys)
     path = store.folder / storage.RESULTS if store.folder else None
     return SweepResult(found, tuple(rows), path)
 

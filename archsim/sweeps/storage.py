@@ -3,7 +3,8 @@
 `results.jsonl` grows by whole lines, each on disk before the next chunk is taken up, so that a run
 that is killed loses only what was not finished. At the end it is written anew in the order of the
 points, with `results.csv` beside it. Lines of an earlier sweep in the same folder that are no
-points of this one move to `stale.jsonl`.
+points of this one move to `stale.jsonl`. Files that no sweep wrote are never written over, and two
+sweeps never write to one folder at a time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from einsum_cascade.errors import Problem, Source
 if TYPE_CHECKING:
     import pandas as pd
 
-RESULTS, STALE, COPY = "results.jsonl", "stale.jsonl", "sweep.yaml"
+RESULTS, TABLE, STALE, COPY = "results.jsonl", "results.csv", "stale.jsonl", "sweep.yaml"
 
 
 class Store:
@@ -46,29 +47,29 @@ class Store:
         if self.folder.exists() and not self.folder.is_dir():
             raise ArchError(Problem(Source(str(self.folder)), "this is no folder"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._read(path)
         given, copy = Path(sweep.document.file), self.folder / COPY
-        if given.is_file() and given.resolve() != copy.resolve():
-            shutil.copyfile(given, copy)
-        self._file = path.open("a", encoding="utf-8")
-
-    def _read(self, path: Path) -> None:
-        """Take over lines; cut off one that was being written when its run was killed."""
+        own = copy.exists() and given.resolve() == copy.resolve()
         if not path.exists():
-            return
+            for foreign in (self.folder / TABLE, *(() if own else (copy,))):
+                if foreign.exists():
+                    what = "this would be written over, and no results lie beside it"
+                    raise ArchError(Problem(Source(str(foreign)), what, hint="name another folder"))
+        self._file = path.open("a", encoding="utf-8")
+        if not _locked(self._file):
+            what, hint = "another sweep is writing here", "wait for it, or name another folder"
+            raise ArchError(Problem(Source(str(self.folder)), what, hint=hint))
+        self._take_over(path)
+        if given.is_file() and not own:
+            shutil.copyfile(given, copy)
+
+    def _take_over(self, path: Path) -> None:
+        """Read lines; cut off one that was being written when its run was killed."""
+        self.lines = {row["key"]: text for text, row in _lines(path)}
         raw = path.read_bytes()
-        whole = raw[: raw.rfind(b"\n") + 1]
-        if len(whole) < len(raw):
+        whole = raw.rfind(b"\n") + 1
+        if whole < len(raw):
             with path.open("r+b") as file:
-                file.truncate(len(whole))
-        for number, text in enumerate(whole.decode().splitlines(), 1):
-            try:
-                self.lines[json.loads(text)["key"]] = text
-            except (ValueError, KeyError, TypeError):
-                what, hint = "this is no line of results", "remove the line, or the file"
-                raise ArchError(
-                    Problem(Source(str(path), number, 1), what, text, hint=hint)
-                ) from None
+                file.truncate(whole)
 
     def add(self, found: Iterable[tuple[str, str]]) -> int:
         """Keep new lines, each once, and return how many were new."""
@@ -88,7 +89,6 @@ class Store:
 
     def finish(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         """The rows of a finished sweep, in order; its files are written anew."""
-        self.close()
         rows = [json.loads(self.lines[key]) for key in keys]
         if self.folder is not None:
             mine = set(keys)
@@ -97,8 +97,45 @@ class Store:
                 with (self.folder / STALE).open("a", encoding="utf-8") as file:
                     file.write("".join(f"{text}\n" for text in stale))
             _replace(self.folder / RESULTS, "".join(f"{self.lines[key]}\n" for key in keys))
-            _replace(self.folder / "results.csv", _csv(rows))
+            _replace(self.folder / TABLE, _csv(rows))
         return rows
+
+
+def _locked(file: Any) -> bool:
+    """Keep other sweeps off a file until it is closed; False if one keeps this one off."""
+    try:
+        import fcntl
+    except ImportError:  # There is no such lock on Windows.
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # A file system without locks.
+        return True
+    return True
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Whole lines of a file of results, as text and as rows.
+
+    Raises:
+        ArchError: a line is none of results.
+    """
+    raw = path.read_bytes()
+    for number, one in enumerate(raw[: raw.rfind(b"\n") + 1].split(b"\n")[:-1], 1):
+        text = one.decode(errors="replace")
+        try:
+            row = json.loads(text)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or not all(
+            isinstance(row.get(name), str) for name in ("key", "error")
+        ):
+            what = "this is no line of results"
+            hint = f"a line of {RESULTS} has a key and an error, if only an empty one"
+            raise ArchError(Problem(Source(str(path), number, 1), what, text, hint=hint))
+        yield text, row
 
 
 def _replace(path: Path, text: str) -> None:
@@ -139,18 +176,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         hint = "`archsim sweep SWEEP -o DIR` writes them"
         raise ArchError(Problem(Source(str(file)), "there are no results here", hint=hint))
-    rows = []
-    text = file.read_text(encoding="utf-8")
-    for number, one in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
-        try:
-            row = json.loads(one)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict) or "key" not in row:
-            what, hint = "this is no line of results", f"results lie in {RESULTS}"
-            raise ArchError(Problem(Source(str(file), number, 1), what, one, hint=hint))
-        rows.append(row)
-    return rows
+    return [row for _, row in _lines(file)]
 
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -160,14 +186,24 @@ def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns(rows))
 
 
-def write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows as a Parquet file; ArchError if pyarrow is not installed."""
+def need_parquet() -> None:
+    """ArchError if pyarrow is not installed."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:
         hint = "pip install 'einsum-archsim[report]'; results.csv holds the same"
         what = "Parquet needs pyarrow, which is not installed"
         raise ArchError(Problem(Source("--parquet"), what, hint=hint)) from None
+
+
+def write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write rows as a Parquet file; a column of numbers and text, which it has not, is all text."""
+    found = table(rows)
+    for name in found.columns:
+        kinds = {type(row[name]) for row in rows if row.get(name) is not None}
+        if len(kinds) > 1 and not kinds <= {int, float}:
+            cells = (row.get(name) for row in rows)
+            found[name] = [None if cell is None else str(cell) for cell in cells]
     partial = path.with_suffix(".parquet.partial")
-    table(rows).to_parquet(partial, index=False)
+    found.to_parquet(partial, index=False)
     partial.replace(path)
