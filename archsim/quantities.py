@@ -21,7 +21,7 @@ UNITS: dict[str, dict[str, int]] = {
     "picojoules": {"pJ": 1, "nJ": 10**3, "uJ": 10**6},
     "square micrometres": {"um2": 1, "mm2": 10**6},
 }
-_NUMBER, _UNIT = r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)", r"[A-Za-z/]+[0-9]?"
+_NUMBER, _UNIT = r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?)", r"[A-Za-z/]+[0-9]?"
 _FORM = re.compile(rf"{_NUMBER}\s*({_UNIT})\Z")
 
 

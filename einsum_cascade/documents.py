@@ -214,7 +214,7 @@ def validate(document: Document, model: type[Model], error: type[SourceError]) -
 
 
 def _problem(document: Document, model: type[BaseModel], detail: ErrorDetails) -> Problem:
-    path = tuple(detail["loc"])
+    path = _written(document, tuple(detail["loc"]))
     last = str(path[-1]) if path else ""
     fields = _fields(model, path[:-1])
     legal = [field.alias or name for name, field in fields.items()]
@@ -242,6 +242,15 @@ def _problem(document: Document, model: type[BaseModel], detail: ErrorDetails) -
         if field is not None and field.description:
             described = f"{path[end - 1]}: {field.description}"
     return document.problem(path, f"{where}: {message[:1].lower()}{message[1:]}{shown}", described)
+
+
+def _written(document: Document, path: Path_) -> Path_:
+    """A path without names of alternatives, which pydantic puts in and no file holds."""
+    found: Path_ = ()
+    for part in path[:-1]:
+        if (*found, part) in document.values or (*found, str(part)) in document.values:
+            found = (*found, part)
+    return (*found, *path[-1:])
 
 
 def _fields(model: type[BaseModel], path: Path_) -> dict[str, FieldInfo]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -101,3 +98,70 @@ def test_parquet_takes_columns_of_numbers_and_text(tmp_path: Path) -> None:
     assert [None if pd.isna(one) else one for one in found["label"][::2]] == labels
     assert found["latency_s"].tolist() == [row["latency_s"] for row in result.rows]
     assert found["label.n"].tolist() == [float(row["label.n"]) for row in result.rows]
+
+
+# ---- what stands in the file ----
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("over: {arch.clock: 1 GHz}", "8:20 over.arch.clock: values are a list, {log2: "),
+        ("over: {sizes.M: {from: 1, to: 2}}", "8:17 over.sizes.M: values are a list, {log2: "),
+        ("over: {sizes.M: {log2: [1, 2], range: [1, 2, 3]}}", "8:17 over.sizes.M: values are"),
+        ("over: {sizes.M: {range: [1, 4]}}", "8:25 over.sizes.M.range: list should have at least"),
+        ("over: {sizes.M: {range: [1, 4, true]}}", "8:32 over.sizes.M.range.2: input should be a"),
+        ("over: {sizes.M: {range: [1, 9000000, 2]}}", "8:17 a range has up to 1,000,000 values"),
+        ("over: {label: [2024-01-01]}", "8:16 2024-01-01 is no value of an axis"),
+        ("over: {label: [a, .nan]}", "8:19 nan is no value of an axis"),
+        ("sampler: nsga2", "8:10 sampler: input should be a valid dictionary"),
+        ("constraints: [cycles <= 1e400]", "8:15 '1e400' is no limit"),
+        ("constraints: [cycles <= 1e999999999]", "8:15 '1e999999999' is no limit"),
+    ],
+)
+def test_odd_values_have_places(line: str, said: str, tmp_path: Path) -> None:
+    found = problems(HEAD + line + "\n", tmp_path)
+    assert len(found) == 1
+    assert found[0].startswith(said)
+
+
+def test_a_sampler_says_how_it_is_written(tmp_path: Path) -> None:
+    (found,) = problems(HEAD + "sampler: tpe\n", tmp_path)
+    assert found.endswith("sampler: an optimizer, such as {method: nsga2, points: 500}")
+
+
+@pytest.mark.parametrize("given", ["true", "4.0", "'4'"])
+def test_sizes_are_whole_numbers(given: str, tmp_path: Path) -> None:
+    (found,) = problems(HEAD.replace("M: 8", f"M: {given}"), tmp_path)
+    assert found.startswith("7:36 sizes.M: input should be a valid integer")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("mapping: fusemax", "mapping: [gna, search]", "5:16 searching for a mapping comes later"),
+        ("mapping: fusemax", "over: {mapping: [search]}", "5:18 searching for a mapping comes"),
+        ("mapping: fusemax", "mapping: [gna, gna]", "5:16 gna is listed twice; list it once"),
+        ("model: bert", "model: [bert, 5]", "3:15 model.1: input should be a valid string"),
+        ("model: bert", "model: 5", "3:8 model.name: input should be a valid string"),
+    ],
+)
+def test_names_that_are_none(old: str, new: str, said: str, tmp_path: Path) -> None:
+    (found,) = problems(HEAD.replace(old, new), tmp_path)
+    assert found.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("values", "ordered"),
+    [("1 GB/s, 2 GB/s", True), ("1 GB/s, 2 MB/s", False), ("1, 2 MB/s", False), ("true, 2", False)],
+)
+def test_quantities_of_several_units_are_in_no_order(values: str, ordered: bool) -> None:
+    text = HEAD + f"over: {{arch.dram.bandwidth: [{values}]}}\n"
+    (axis,) = sweep_from(read_text(text, "mine.yaml", archsim.ArchError)).axes
+    assert axis.is_ordered is ordered
+
+
+def test_one_point_at_a_time_is_a_batch(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    text = SMALL + "sampler: {method: nsga2, points: 6, batch: 1}\n"
+    assert len(archsim.sweep(saved(text, tmp_path), jobs=1).rows) == 2

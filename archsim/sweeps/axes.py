@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -15,6 +16,8 @@ from einsum_cascade.errors import Problem
 
 # A value of an axis: what stands in the file, a number, text, list or mapping.
 Value = Any
+# Grids and ranges beyond this are for a sampler.
+LARGEST_GRID = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -29,21 +32,20 @@ class Axis:
     @property
     def is_ordered(self) -> bool:
         """True if values are numbers, or quantities of one unit, in order."""
-        first = [_magnitude(value[0]) for value in self.values]
-        return len(self.paths) == 1 and None not in first and first == sorted(first, key=_none_last)
+        found = [magnitude for (value, *_) in self.values if (magnitude := _magnitude(value))]
+        units = {unit for unit, _ in found}
+        every = len(self.paths) == len(units) == 1 and len(found) == len(self.values)
+        return every and found == sorted(found)
 
 
-def _magnitude(value: Value) -> tuple[str, float] | None:
+def _magnitude(value: Value) -> tuple[str, Fraction] | None:
+    """The unit of a value, "" for a bare number, and how many; None if it is neither."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return "", float(value)
+        return "", Fraction(value)
     parts = split_quantity(value) if isinstance(value, str) else None
-    return (parts[1], float(parts[0])) if parts else None
-
-
-def _none_last(magnitude: tuple[str, float] | None) -> tuple[str, float]:
-    return magnitude or ("", 0.0)
+    return (parts[1], parts[0]) if parts else None
 
 
 def count(axes: tuple[Axis, ...]) -> int:
@@ -74,10 +76,19 @@ def cell(value: Value) -> str | int | float | bool | None:
     return json.dumps(value, separators=(", ", ": "))
 
 
-def read_axes(document: Document, over: Mapping[str, Any]) -> tuple[Axis, ...]:
-    """The axes of a sweep file; ArchError for values that can't be, at their places."""
+def read_axes(
+    document: Document, names: Mapping[str, Sequence[str]], over: Mapping[str, Any]
+) -> tuple[Axis, ...]:
+    """The axes of a sweep file: lists of names by kind, and what stands under `over`.
+
+    Raises:
+        ArchError: values that can't be, at their places.
+    """
     problems: list[Problem] = []
     axes = []
+    for kind, listed in names.items():
+        axes.append(Axis((kind,), tuple((name,) for name in listed), (kind,)))
+        problems += _odd(document, (kind,), axes[-1].values)
     taken: dict[str, str] = {}
     for key, given in over.items():
         paths = tuple(part.strip() for part in key.split(","))
@@ -88,15 +99,29 @@ def read_axes(document: Document, over: Mapping[str, Any]) -> tuple[Axis, ...]:
                 problems.append(document.problem(("over", key), what, hint, at_key=True))
             taken[path] = key
         values = _values(document, key, given, len(paths), problems)
-        cells = [json.dumps(value, sort_keys=True, default=str) for value in values]
-        for index, one in enumerate(cells):
-            if one in cells[:index]:
-                what = f"{cell(given[index])} is listed twice"
-                problems.append(document.problem(("over", key, index), what, "list it once"))
+        problems += _odd(document, ("over", key), values)
         axes.append(Axis(paths, tuple(values), ("over", key)))
     if problems:
         raise ArchError(problems)
     return tuple(axes)
+
+
+def _odd(
+    document: Document, at: tuple[str, ...], values: Sequence[tuple[Value, ...]]
+) -> Iterator[Problem]:
+    """Values that JSON does not know, and those that are listed twice."""
+    seen: set[str] = set()
+    for index, value in enumerate(values):
+        shown = ", ".join(map(str, value))
+        try:
+            one = json.dumps(value, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError):
+            hint = "numbers, text, lists and mappings are; what looks like a date needs quotes"
+            yield document.problem((*at, index), f"{shown} is no value of an axis", hint)
+            continue
+        if one in seen:
+            yield document.problem((*at, index), f"{shown} is listed twice", "list it once")
+        seen.add(one)
 
 
 def _values(
@@ -144,4 +169,6 @@ def _steps(ends: list[int]) -> list[Value] | str:
     first, last, step = ends
     if step < 1 or last < first:
         return f"range takes the first number, the last and a step (given: {ends})"
+    if (last - first) // step >= LARGEST_GRID:
+        return f"a range has up to {LARGEST_GRID:,} values (given: {ends})"
     return list(range(first, last + 1, step))

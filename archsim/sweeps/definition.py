@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from archsim.errors import ArchError
-from archsim.sweeps.axes import Axis, Value, assignment, combinations, count, read_axes
+from archsim.sweeps.axes import (
+    LARGEST_GRID,
+    Axis,
+    Value,
+    assignment,
+    combinations,
+    count,
+    read_axes,
+)
 from archsim.sweeps.fronts import Constraint, read_constraint
 from archsim.sweeps.schema import sweep_model
 from einsum_cascade.catalog import find, listing
@@ -18,8 +26,6 @@ from einsum_cascade.errors import Problem
 
 # What a point is made of, by name or path.
 KINDS = ("cascade", "model", "arch", "mapping")
-# Grids beyond this are for a sampler.
-LARGEST_GRID = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -103,10 +109,6 @@ def sweep_from(document: Document) -> Sweep:
     """Turn a YAML document into a Sweep."""
     data = validate(document, sweep_model(), ArchError).model_dump()
     problems = list(_missing(document, data))
-    if data["mapping"] == "search":
-        what = "searching for a mapping comes later"
-        hint = "name a mapping, or vary several: mapping: [fusemax-arch, fusemax]"
-        problems.append(document.problem(("mapping",), what, hint))
     constraints = []
     for index, text in enumerate(data["constraints"]):
         try:
@@ -115,16 +117,12 @@ def sweep_from(document: Document) -> Sweep:
             problems.append(document.problem(("constraints", index), str(error), _LIMIT))
     if problems:
         raise ArchError(problems)
-    axes = [
-        Axis((kind,), tuple((name,) for name in data[kind]), (kind,))
-        for kind in KINDS
-        if isinstance(data[kind], list)
-    ]
-    axes += read_axes(document, data["over"])
+    names = {kind: data[kind] for kind in KINDS if isinstance(data[kind], list)}
+    axes = read_axes(document, names, data["over"])
     sampler = Sampler(**data["sampler"]) if data["sampler"] else None
     sweep = Sweep(
         data["name"],
-        tuple(axes),
+        axes,
         tuple(_fixed(data).items()),
         data["level"],
         data["accounting"],

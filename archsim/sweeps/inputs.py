@@ -88,6 +88,11 @@ def bases(sweep: Sweep) -> Bases:
     documents: dict[tuple[str, str], Document] = {}
     problems: list[Problem] = []
     for kind, name, place in _named(sweep):
+        if (kind, name) == ("mapping", "search"):
+            what = "searching for a mapping comes later"
+            hint = "name a mapping, or vary several: mapping: [fusemax-arch, fusemax]"
+            problems.append(sweep.document.problem(place, what, hint))
+            continue
         try:
             documents[kind, str(name)] = _read(sweep, kind, str(name))
         except (ArchError, CascadeError) as error:

@@ -57,7 +57,8 @@ _DIRECTION = {"min": "minimize", "max": "maximize"}
 
 
 def _nsga2(optuna: Any, seed: int, batch: int) -> Any:
-    return optuna.samplers.NSGAIISampler(population_size=batch, seed=seed)
+    # Nothing is crossed with itself.
+    return optuna.samplers.NSGAIISampler(population_size=max(2, batch), seed=seed)
 
 
 def _tpe(optuna: Any, seed: int, batch: int) -> Any:

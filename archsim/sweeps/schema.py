@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -19,22 +19,45 @@ OBJECTIVES: dict[str, Goal] = {
 @cache
 def sweep_model() -> type[BaseModel]:
     """Return the pydantic model of a sweep file."""
-    from pydantic import BaseModel, ConfigDict, Field
+    from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictInt, Tag
 
-    Names = str | list[str]
+    Names = Annotated[
+        Annotated[str, Tag("name")] | Annotated[list[str], Tag("names")],
+        Discriminator(lambda given: "names" if isinstance(given, list) else "name"),
+    ]
     Extents = str | int
 
     class Powers(BaseModel):
         """Powers of two times the first value, up to the last: {log2: [64, 1024]}."""
 
         model_config = ConfigDict(extra="forbid")
-        log2: list[int | str] = Field(min_length=2, max_length=2)
+        log2: list[StrictInt | str] = Field(min_length=2, max_length=2)
 
     class Steps(BaseModel):
         """From the first value to the last in equal steps: {range: [0, 100, 10]}."""
 
         model_config = ConfigDict(extra="forbid")
-        range: list[int] = Field(min_length=3, max_length=3)
+        range: list[StrictInt] = Field(min_length=3, max_length=3)
+
+    def form(given: object) -> str | None:
+        # A model that was read is asked, too, when it is turned into plain data.
+        if isinstance(given, dict | BaseModel):
+            keys = list(dict(given))
+            forms = {"log2": "powers", "range": "steps"}
+            return forms.get(keys[0]) if len(keys) == 1 else None
+        return "list" if isinstance(given, list) else None
+
+    Values = Annotated[
+        Annotated[list[Any], Tag("list")]
+        | Annotated[Powers, Tag("powers")]
+        | Annotated[Steps, Tag("steps")],
+        Discriminator(
+            form,
+            custom_error_type="values",
+            custom_error_message="values are a list, {log2: [first, last]} or "
+            "{range: [first, last, step]}",
+        ),
+    ]
 
     class SamplerFile(BaseModel):
         """Points that an optimizer chooses, instead of all."""
@@ -79,7 +102,7 @@ def sweep_model() -> type[BaseModel]:
         model: Names | None = Field(default=None, description="shipped names or paths")
         arch: Names | None = Field(default=None, description="shipped names or paths")
         mapping: Names | None = Field(default=None, description="shipped names or paths")
-        sizes: dict[str, int] = Field(default_factory=dict)
+        sizes: dict[str, StrictInt] = Field(default_factory=dict)
         level: Literal["passes", "bound", "published", "tile"] = Field(
             default="tile",
             description="passes: words that must move, whatever the mapping; or as for `run`",
@@ -87,10 +110,12 @@ def sweep_model() -> type[BaseModel]:
         accounting: Literal["consistent", "paper"] = "consistent"
         neighborhood: NeighborhoodFile | None = None
         numbers: NumbersFile | None = None
-        over: dict[str, list[Any] | Powers | Steps] = Field(
+        over: dict[str, Values] = Field(
             default_factory=dict, description="values by path; paths with a comma go together"
         )
-        sampler: SamplerFile | None = None
+        sampler: SamplerFile | None = Field(
+            default=None, description="an optimizer, such as {method: nsga2, points: 500}"
+        )
         objectives: dict[str, Goal] = Field(default_factory=lambda: OBJECTIVES)
         constraints: list[str] = Field(
             default_factory=list, description="a number of the report, <= or >=, a limit"
