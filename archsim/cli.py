@@ -125,7 +125,7 @@ def check(
 ) -> None:
     """Validate YAML files: cascades, models, architectures, mappings, sweeps."""
     from archsim import arch, mapping, program_file
-    from archsim.sweeps import definition, inputs
+    from archsim.sweeps import checking, definition, inputs
     from einsum_cascade import catalog
     from einsum_cascade.documents import read_document
 
@@ -135,9 +135,9 @@ def check(
             document = read_document(Path(file), SourceError)
             # What a file is follows from the one key that only its kind has.
             is_program = {"nest", "registers", "order"} & set(document.data)
-            if {"over", "objectives"} & set(document.data):
+            if {"over", "objectives", "arch", "sampler"} & set(document.data):
                 found = definition.sweep_from(document)
-                inputs.check(found, inputs.bases(found))
+                checking.check(found, inputs.bases(found))
                 what = f"sweep {found.name} of {found.points:,} points"
             elif "cascade" in document.data and not is_program:
                 what = f"cascade {catalog.cascade_from(document).name}"

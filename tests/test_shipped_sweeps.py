@@ -12,9 +12,10 @@ import pytest
 import archsim
 import einsum_cascade as ec
 from archsim.area_sweep import sweep_point
+from archsim.sweeps.checking import check
 from archsim.sweeps.definition import load_sweep, names
 from archsim.sweeps.fronts import feasible
-from archsim.sweeps.inputs import bases, check
+from archsim.sweeps.inputs import bases
 
 PAGE = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import archsim
-from archsim.sweeps import storage
+from archsim.sweeps import checking, storage
 from archsim.sweeps.definition import load_sweep, sweep_from
 from archsim.sweeps.reading import read_results
 from einsum_cascade.documents import read_text
@@ -165,3 +165,81 @@ def test_one_point_at_a_time_is_a_batch(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     text = SMALL + "sampler: {method: nsga2, points: 6, batch: 1}\n"
     assert len(archsim.sweep(saved(text, tmp_path), jobs=1).rows) == 2
+
+
+# ---- what nothing would read ----
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("objectives: {latency: min}", "8:14 a report has no number 'latency'"),
+        ("objectives: {bottleneck: min}", "8:14 a report has no number 'bottleneck'"),
+        ("objectives: {model: min}", "8:14 not all values of model are numbers"),
+        ("constraints: [area_um.total <= 3]", "8:15 a report has no number 'area_um.total'"),
+        ("over: {label: [1, a]}\nconstraints: [label < 3]", "9:15 not all values of label are"),
+        ("over: {numbers.exp: [poly3]}", "8:8 the sweep has no numbers; give it: format"),
+        ("over: {neighborhood.hold: [3]}", "8:8 the sweep has no neighborhood; give it: shape, "),
+        ("numbers: {format: bf16}\nover: {numbers.expp: [poly3]}", "9:8 numbers has no 'expp'"),
+        ("numbers: {format: bf16}\nover: {numbers.format: [fp8]}", "9:25 format: input should be"),
+        ("numbers: {format: bf16}\nover: {numbers.exp: [poly3, poly9]}", "9:29 unknown unit 'poly"),
+        ("numbers: {format: bf16, exp: pol3}", "8:30 unknown unit 'pol3'; units for 2^x: "),
+        ("neighborhood: {shape: 4x4, window: 3x3}", "6:8 level bound takes no neighborhood"),
+    ],
+)
+def test_what_nothing_reads_has_a_place(line: str, said: str, tmp_path: Path) -> None:
+    text = HEAD.replace(", M: 8, P: 8", "") if "shape" in line else HEAD
+    (found,) = problems(text + line + "\n", tmp_path)
+    assert found.startswith(said)
+
+
+LAYER = """name: layer
+arch: fusemax-4x4
+sizes: {H: 1, E: 4, F: 4}
+neighborhood: {shape: 12x12, window: 6x6, q_tile: 2x2, kv_tile: 2x2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("", "over: {neighborhood.strid: [1x1]}", "5:8 neighborhood has no 'strid'; known keys: "),
+        ("", "over: {neighborhood.stride: [1x1, 2y2]}", "5:35 '2y2' is no shape; tokens in each"),
+        ("", "over: {neighborhood.stride: [[1, 1]]}", "5:30 stride: input should be a valid str"),
+        ("", "over: {neighborhood.hold: [2, 1]}", "5:31 hold: input should be greater than or"),
+        ("12x12", "12x1y2", "4:23 '12x1y2' is no shape; tokens in each dimension, such as 4x8x8"),
+        ("H: 1", "M: 144", "3:9 sizes.M follows from the shape of the neighborhood; leave it out"),
+    ],
+)
+def test_fields_of_a_neighborhood_have_places(
+    old: str, new: str, said: str, tmp_path: Path
+) -> None:
+    text = LAYER.replace(old, new) if old else LAYER + new + "\n"
+    (found,) = problems(text, tmp_path)
+    assert found.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "other", ["arch.memories.buffer.capacity", "arch.buffer.capacity.value", "arch.buffer"]
+)
+def test_one_field_is_varied_once(other: str, tmp_path: Path) -> None:
+    whole = "{capacity: {value: 64 KiB, source: s, status: assumed}, width: 64 bit, parent: dram}"
+    value = whole if other == "arch.buffer" else "32 KiB"
+    text = f"{HEAD}over:\n  arch.buffer.capacity: [16 KiB]\n  {other}: [{value}]\n"
+    (found,) = problems(text, tmp_path)
+    assert found.startswith(f"10:3 '{other}' and 'arch.buffer.capacity' are of one field")
+
+
+def test_numbers_that_may_be_looked_for_are_those_of_reports(tmp_path: Path) -> None:
+    text = HEAD.replace("bound", "tile") + "numbers: {format: bf16}\n"
+    (row,) = archsim.sweep(saved(text, tmp_path), jobs=1).rows
+    numbers = {p for p, v in row.items() if isinstance(v, int | float)} - {"numbers.queries"}
+    known = (*checking.REPORTED, *checking.ERRORS)
+    assert {p for p in numbers if not p.startswith(known)} == {"numbers.seed"}
+    assert {one for one in known if not any(p.startswith(one) for p in numbers)} <= {"tiles."}
+
+
+def test_words_that_move_are_what_passes_look_for(tmp_path: Path) -> None:
+    text = HEAD.replace("mapping: fusemax\n", "").replace("bound", "passes")
+    result = archsim.sweep(saved(text, tmp_path), jobs=1)
+    assert len(result.pareto()) == 1

@@ -19,7 +19,7 @@ from archsim.sweeps.axes import (
     read_axes,
 )
 from archsim.sweeps.fronts import Constraint, read_constraint
-from archsim.sweeps.schema import sweep_model
+from archsim.sweeps.schema import OBJECTIVES, WORDS, sweep_model
 from einsum_cascade.catalog import find, listing
 from einsum_cascade.documents import Document, read_document, validate
 from einsum_cascade.errors import Problem
@@ -120,6 +120,9 @@ def sweep_from(document: Document) -> Sweep:
     names = {kind: data[kind] for kind in KINDS if isinstance(data[kind], list)}
     axes = read_axes(document, names, data["over"])
     sampler = Sampler(**data["sampler"]) if data["sampler"] else None
+    objectives = data["objectives"]
+    if objectives is None:
+        objectives = WORDS if data["level"] == "passes" else OBJECTIVES
     sweep = Sweep(
         data["name"],
         axes,
@@ -127,7 +130,7 @@ def sweep_from(document: Document) -> Sweep:
         data["level"],
         data["accounting"],
         sampler,
-        tuple(data["objectives"].items()),
+        tuple(objectives.items()),
         tuple(constraints),
         data["description"],
         document,

@@ -21,11 +21,10 @@ from archsim.batches import Point
 from archsim.errors import ArchError
 from archsim.mapping import mapping_from, mappings_folder
 from archsim.mapping_schema import mapping_model
-from archsim.placement import BATCH_RANKS, known_ranks
 from archsim.sweeps.axes import Value, cell
 from archsim.sweeps.definition import KINDS, Sweep
 from archsim.sweeps.overrides import overridden
-from einsum_cascade.cascade import Cascade, Workload
+from einsum_cascade.cascade import Workload
 from einsum_cascade.catalog import (
     cascade_from,
     cascade_model,
@@ -36,10 +35,8 @@ from einsum_cascade.catalog import (
     workload_model,
 )
 from einsum_cascade.documents import Document, read_document
-from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
+from einsum_cascade.errors import CascadeError, Problem, Source
 
-# What may stand in front of the first dot of a path. A label says nothing but what to call a point.
-PREFIXES = (*KINDS, "sizes", "neighborhood", "numbers", "label")
 # Inputs that are kept for points to come.
 KEPT = 2_000
 # Cascade and mapping of a neighbourhood, if the sweep names none.
@@ -74,6 +71,11 @@ KIND: dict[str, Kind] = {
 }
 
 
+def field_names(kind: str) -> tuple[str, ...]:
+    """Keys that a file of a kind may have."""
+    return tuple(KIND[kind].model().model_fields)
+
+
 @dataclass(frozen=True, slots=True)
 class Bases:
     """The documents that a sweep's points start from, and what all points have in common."""
@@ -87,7 +89,7 @@ def bases(sweep: Sweep) -> Bases:
     """Read the documents of a sweep; ArchError, placed in the sweep, for those that are missing."""
     documents: dict[tuple[str, str], Document] = {}
     problems: list[Problem] = []
-    for kind, name, place in _named(sweep):
+    for kind, name, place in named_in(sweep):
         if (kind, name) == ("mapping", "search"):
             what = "searching for a mapping comes later"
             hint = "name a mapping, or vary several: mapping: [fusemax-arch, fusemax]"
@@ -114,7 +116,7 @@ def _read(sweep: Sweep, kind: str, name: str) -> Document:
     return read_document(find(name, what.folder(), noun, error), error)
 
 
-def _named(sweep: Sweep) -> Iterable[tuple[str, Value, tuple[str | int, ...]]]:
+def named_in(sweep: Sweep) -> Iterable[tuple[str, Value, tuple[str | int, ...]]]:
     """Kind, name and place of every cascade, model, architecture and mapping that is named."""
     fixed = dict(sweep.fixed)
     if "neighborhood.shape" in fixed:
@@ -164,7 +166,7 @@ class Inputs:
         known = (kind, str(name), repr(changes))
         if known not in self.documents:
             base = self.bases.documents[kind, str(name)]
-            document = overridden(base, changes, tuple(KIND[kind].model().model_fields))
+            document = overridden(base, changes, field_names(kind))
             self.documents[known] = document, digest(document.data)
         return self.documents[known]
 
@@ -256,84 +258,3 @@ def version() -> str:
         for path in sorted(root.rglob("*.py")):
             found.update(path.read_bytes())
     return found.hexdigest()[:16]
-
-
-def check(sweep: Sweep, found: Bases) -> None:
-    """Try every value of every axis once, alone; ArchError with the places of those not legal."""
-    inputs = Inputs(found)
-    problems: list[Problem] = []
-    for axis in sweep.axes:
-        for path in axis.paths:
-            head = path.partition(".")[0]
-            if head not in PREFIXES or (path == head and head not in (*KINDS, "label")):
-                hint = legal_words(head, PREFIXES, "a path starts with")
-                problems.append(
-                    sweep.document.problem(axis.key, f"unknown path '{path}'", hint, at_key=True)
-                )
-    if problems:
-        raise ArchError(problems)
-    # Names that all points have, or that the first point has; no other values.
-    named = {path: value for path, value in sweep.fixed if not path.startswith("sizes.")}
-    first = sweep.at((0,) * len(sweep.axes))
-    named |= {kind: first[kind] for kind in KINDS if kind in first}
-    problems += _bad_sizes(sweep)
-    for axis in sweep.axes:
-        for index, values in enumerate(axis.values):
-            own = dict(zip(axis.paths, values, strict=True))
-            try:
-                _try(inputs, named | own, axis.paths)
-            except (ArchError, CascadeError) as error:
-                problem = error.problems[0]
-                place: tuple[str | int, ...] = (*axis.key, index)
-                problems.append(sweep.document.problem(place, problem.message, problem.hint))
-    _check_ranks(sweep, inputs, first, problems)
-    if problems:
-        raise ArchError(problems)
-
-
-def _try(inputs: Inputs, values: Mapping[str, Value], paths: Iterable[str]) -> None:
-    """Make what the given paths are part of."""
-    for head in dict.fromkeys(path.partition(".")[0] for path in paths):
-        if head in ("sizes", "model"):
-            inputs.workload(values)
-        elif head in KINDS:
-            inputs.made_of(values, head)
-
-
-def _bad_sizes(sweep: Sweep) -> Iterable[Problem]:
-    """Sizes that all points have and that are none."""
-    for path, value in sweep.fixed:
-        if path.startswith("sizes."):
-            try:
-                sizes_of({path: value})
-            except CascadeError as error:
-                problem = error.problems[0]
-                rank = path.removeprefix("sizes.")
-                yield sweep.document.problem(("sizes", rank), problem.message, problem.hint)
-
-
-def _check_ranks(
-    sweep: Sweep, inputs: Inputs, values: Mapping[str, Value], problems: list[Problem]
-) -> None:
-    """A size of a rank that nothing has is a slip of the pen."""
-    if problems:
-        return
-    names = {kind: [v for k, v, _ in _named(sweep) if k == kind] for kind in ("cascade", "mapping")}
-    known: set[str] = set()
-    for name in names["cascade"]:
-        made = inputs.made_of({**values, "cascade": name}, "cascade")
-        assert isinstance(made, Cascade)
-        known |= {*made.ranks, *BATCH_RANKS}
-        for other in names["mapping"]:
-            known |= known_ranks(made, inputs.made_of({**values, "mapping": other}, "mapping"))
-    for key, name, _ in _named(sweep):
-        if key == "model":
-            sizes = dict(inputs.workload({**values, "model": name}).sizes)
-            known |= sizes.keys() - sizes_of(values).keys()
-    for path in (*dict(sweep.fixed), *sweep.varied):
-        if path.startswith("sizes.") and path.removeprefix("sizes.") not in known:
-            rank = path.removeprefix("sizes.")
-            place = next((a.key for a in sweep.axes if path in a.paths), ("sizes", rank))
-            hint = legal_words(rank, sorted(known), "known ranks")
-            what = f"no cascade of the sweep has a rank {rank}"
-            problems.append(sweep.document.problem(place, what, hint, at_key=True))

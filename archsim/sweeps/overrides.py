@@ -31,6 +31,16 @@ def overridden(document: Document, changes: Mapping[str, Value], keys: tuple[str
     return replace(document, data=data)
 
 
+def whole_path(data: dict[str, Any], path: str, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """A path with the section that it leaves out, and without the `.value` that it need not say.
+
+    Raises:
+        ArchError: it starts with no key.
+    """
+    parts = _full(data, path.split("."), keys)
+    return tuple(parts[:-1] if parts[-1] == "value" else parts)
+
+
 def _full(data: dict[str, Any], parts: list[str], keys: tuple[str, ...]) -> list[str]:
     """A path with the section that it leaves out."""
     if parts[0] in keys:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from archsim.reporting import ESTIMATES
 from archsim.sweeps import fronts, storage
 from archsim.sweeps.axes import Value
+from archsim.sweeps.checking import check
 from archsim.sweeps.definition import Sweep, load_sweep
 from archsim.sweeps.dispatch import ALONE, dispatch
 from archsim.sweeps.evaluation import Task
-from archsim.sweeps.inputs import Bases, Inputs, bases, check
+from archsim.sweeps.inputs import Bases, Inputs, bases
 from archsim.sweeps.sampling import sample
 
 if TYPE_CHECKING:

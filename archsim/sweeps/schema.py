@@ -14,6 +14,49 @@ OBJECTIVES: dict[str, Goal] = {
     "energy_pj.total": "min",
     "area_um2.total": "min",
 }
+# At level passes nothing has a latency.
+WORDS: dict[str, Goal] = {"traffic_bytes.total": "min", "buffer_bytes.capacity": "min"}
+
+
+@cache
+def neighborhood_model() -> type[BaseModel]:
+    """Return the pydantic model of `neighborhood`."""
+    from pydantic import BaseModel, ConfigDict, Field
+
+    Extents = str | int
+
+    class NeighborhoodFile(BaseModel):
+        """A layer of neighbourhood attention: tokens, windows and tiles, such as 64x64."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+        shape: Extents
+        window: Extents
+        stride: Extents | None = None
+        dilation: Extents | None = None
+        causal: Extents | None = None
+        q_tile: Extents | None = Field(default=None, description="default: computes least")
+        kv_tile: Extents | None = Field(default=None, description="default: computes least")
+        kv_tiling: Literal["static", "dynamic"] = "static"
+        hold: int = Field(default=2, ge=2, description="key tiles in the buffer")
+
+    return NeighborhoodFile
+
+
+@cache
+def numbers_model() -> type[BaseModel]:
+    """Return the pydantic model of `numbers`."""
+    from pydantic import BaseModel, ConfigDict, Field
+
+    class NumbersFile(BaseModel):
+        """Errors of hardware numbers against float64, on random inputs."""
+
+        model_config = ConfigDict(extra="forbid", strict=True)
+        format: Literal["bf16", "fp32"]
+        exp: str | None = Field(default=None, description="unit for 2^x: poly3 ... poly7, ...")
+        queries: int = Field(default=8, ge=1, description="queries that are computed")
+        seed: int = Field(default=0, ge=0)
+
+    return NumbersFile
 
 
 @cache
@@ -25,7 +68,6 @@ def sweep_model() -> type[BaseModel]:
         Annotated[str, Tag("name")] | Annotated[list[str], Tag("names")],
         Discriminator(lambda given: "names" if isinstance(given, list) else "name"),
     ]
-    Extents = str | int
 
     class Powers(BaseModel):
         """Powers of two times the first value, up to the last: {log2: [64, 1024]}."""
@@ -68,29 +110,6 @@ def sweep_model() -> type[BaseModel]:
         batch: int = Field(default=32, ge=1, description="points chosen at a time")
         seed: int = Field(default=0, ge=0)
 
-    class NeighborhoodFile(BaseModel):
-        """A layer of neighbourhood attention: tokens, windows and tiles, such as 64x64."""
-
-        model_config = ConfigDict(extra="forbid", strict=True)
-        shape: Extents
-        window: Extents
-        stride: Extents | None = None
-        dilation: Extents | None = None
-        causal: Extents | None = None
-        q_tile: Extents | None = Field(default=None, description="default: computes least")
-        kv_tile: Extents | None = Field(default=None, description="default: computes least")
-        kv_tiling: Literal["static", "dynamic"] = "static"
-        hold: int = Field(default=2, ge=2, description="key tiles in the buffer")
-
-    class NumbersFile(BaseModel):
-        """Errors of hardware numbers against float64, on random inputs."""
-
-        model_config = ConfigDict(extra="forbid", strict=True)
-        format: Literal["bf16", "fp32"]
-        exp: str | None = Field(default=None, description="unit for 2^x: poly3 ... poly7, ...")
-        queries: int = Field(default=8, ge=1, description="queries that are computed")
-        seed: int = Field(default=0, ge=0)
-
     class SweepFile(BaseModel):
         """A space of design points, and what to look for in it."""
 
@@ -108,15 +127,18 @@ def sweep_model() -> type[BaseModel]:
             description="passes: words that must move, whatever the mapping; or as for `run`",
         )
         accounting: Literal["consistent", "paper"] = "consistent"
-        neighborhood: NeighborhoodFile | None = None
-        numbers: NumbersFile | None = None
+        neighborhood: neighborhood_model() | None = None  # type: ignore[valid-type]
+        numbers: numbers_model() | None = None  # type: ignore[valid-type]
         over: dict[str, Values] = Field(
             default_factory=dict, description="values by path; paths with a comma go together"
         )
         sampler: SamplerFile | None = Field(
             default=None, description="an optimizer, such as {method: nsga2, points: 500}"
         )
-        objectives: dict[str, Goal] = Field(default_factory=lambda: OBJECTIVES)
+        objectives: dict[str, Goal] | None = Field(
+            default=None,
+            description=f"min or max by number; if left out {OBJECTIVES}; at level passes {WORDS}",
+        )
         constraints: list[str] = Field(
             default_factory=list, description="a number of the report, <= or >=, a limit"
         )
