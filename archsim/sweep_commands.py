@@ -135,6 +135,9 @@ def _print(result: SweepResult) -> None:
         print(f"... and {len(front) - SHOWN} more")
     done = len(result.rows) - result.failed
     print(f"{done:,} points evaluated, {result.failed:,} failed: {result.path}")
+    missing = [path for path, _ in result.sweep.objectives if path not in result.numbers]
+    if missing and done:
+        print(f"no point has {', '.join(missing)}, so none can be the best: see objectives")
     for message, count in result.failures():
         print(f"  {count:,} x {message}")
 

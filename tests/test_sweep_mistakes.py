@@ -243,3 +243,41 @@ def test_words_that_move_are_what_passes_look_for(tmp_path: Path) -> None:
     text = HEAD.replace("mapping: fusemax\n", "").replace("bound", "passes")
     result = archsim.sweep(saved(text, tmp_path), jobs=1)
     assert len(result.pareto()) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("area_um2.total <= 5 GB/s", "8:15 'GB/s' is no unit of area_um2.total: um2, mm2; "),
+        ("cycles <= 3 MiB", "8:15 cycles has no unit, so its limit has none; "),
+        ("latency_s <= 3 s", "8:15 's' is no unit of latency_s: ns, us, ms; "),
+    ],
+)
+def test_limits_have_units_of_what_they_limit(limit: str, said: str, tmp_path: Path) -> None:
+    (found,) = problems(HEAD + f"constraints: [{limit}]\n", tmp_path)
+    assert found.startswith(said)
+
+
+# ---- results ----
+
+
+@pytest.mark.parametrize("jobs", [0, -1, "two"])
+def test_processes_are_a_positive_number(jobs: int, tmp_path: Path) -> None:
+    with pytest.raises(archsim.ArchError, match="is no number of processes"):
+        archsim.sweep(saved(SMALL, tmp_path), jobs=jobs)
+
+
+def test_a_result_says_what_it_is_of_and_knows_its_numbers(tmp_path: Path) -> None:
+    result = archsim.sweep(saved(SMALL, tmp_path), jobs=1)
+    assert repr(result) == "<sweep mine: 2 points, 0 failed>"
+    assert len(result.pareto("cycles")) == 2
+    with pytest.raises(archsim.ArchError, match=r"no point has 'cycels'\n.*did you mean 'cycles'"):
+        result.pareto("cycels")
+
+
+def test_results_of_another_sweep_are_not_drawn(tmp_path: Path) -> None:
+    file, out = saved(SMALL, tmp_path), tmp_path / "out"
+    archsim.sweep(file, out, jobs=1)
+    saved(SMALL.replace("sizes.M", "arch.clock").replace("8, 12", "1 GHz"), out, storage.COPY)
+    with pytest.raises(archsim.ArchError, match=r"has no arch\.clock, which the sweep varies"):
+        read_results(out)

@@ -184,6 +184,39 @@ def test_ticks_of_logarithmic_axes_are_round() -> None:
     assert [text for _, text in ticks(wide, "x")][-2:] == ["100,000", "1,000,000"]
 
 
+def test_names_may_hold_anything_and_objectives_be_many(tmp_path: Path) -> None:
+    goals = [f"utilization.{n}" for n in range(9)]
+    rows = [
+        row(**{"label.a/b": a, "label": b, "arch.r": a * a, "level": "tile", "accounting": "paper"})
+        | {goal: float(number + a) for number, goal in enumerate(goals)}
+        for a in (1, 2, 3)
+        for b in ("$x$ $\\\\foo$", "plain", "<b>")
+    ]
+    varied = ("label.a/b", "label", "arch.r")
+    found = Results("made up", tuple(rows), varied, tuple((goal, "max") for goal in goals))
+    chosen = [chart for chart in charts(found) if not chart.name.startswith("front_")]
+    assert "utilization_0_label_a_b" in [chart.name for chart in chosen]
+    assert len(named(found, "sensitivity").series) == 9
+    written = draw([*chosen[:1], named(found, "sensitivity")], tmp_path)
+    assert all(path.stat().st_size > 5_000 for path in written)
+    write_page(
+        Results("made up", tuple(rows), varied, found.objectives[:2]), "", tmp_path / "p.html"
+    )
+
+
+def test_points_without_a_colour_are_counted() -> None:
+    rows = [
+        row(sizes__M=m, arch__r=r, latency_s=float(m * r), area_um2__total=1.0 / r, level="tile")
+        for m in range(1, 13)
+        for r in (1, 2)
+    ]
+    goals = (("latency_s", "min"), ("area_um2.total", "min"))
+    chart = charts(Results("made up", tuple(rows), ("sizes.M", "arch.r"), goals))[0]
+    drawn = sum(len(one.x) for one in chart.series if one.kind == "points")
+    assert drawn == 16
+    assert chart.note == "8 points of further groups are left out"
+
+
 def test_drawn_files_are_the_same_every_time(results: Results, tmp_path: Path) -> None:
     kinds = ("front_area_um2_latency_s", "energy_stack", "sensitivity")
     found = [chart for chart in charts(results) if chart.name in kinds]
@@ -214,11 +247,18 @@ def test_a_run_is_drawn_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (
+            lambda path: _file(path / "run.json", '{"cascade": "a", "cycles": 1, "latency_s": 1}'),
+            "this is no report of a run",
+        ),
         (lambda path: path / "nothing", "there are no results here"),
         (lambda path: _file(path / "run.json", "{}"), "this is no report of a run"),
         (lambda path: _file(path / "run.json", "{"), "not JSON"),
         (lambda path: _file(path / "results.jsonl", "{}\n"), "1:1: this is no line of results"),
-        (lambda path: _file(path / "results.jsonl", '{"key": 1}\n'), "the sweep of these results"),
+        (
+            lambda path: _file(path / "results.jsonl", '{"key": "1", "error": ""}\n'),
+            "the sweep of these results",
+        ),
     ],
 )
 def test_what_is_no_result(make: Any, said: str, tmp_path: Path) -> None:

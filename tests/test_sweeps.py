@@ -351,7 +351,8 @@ def test_rows_that_failed_or_break_a_constraint_are_no_front() -> None:
         ("x >= 5", 7, -2),
         ("x < 7", 7, np.nextafter(0, 1)),
         ("x <= 1.3e9", 1.3e9, 0),
-        ("x <= 16 MiB", 2**24 + 1, 1),
+        ("buffer_bytes.needed <= 16 MiB", 2**24 + 1, 1),
+        ("traffic_bytes.re-read <= 1 kB", 1001, 1),
         ("latency_s <= 2 us", 3e-6, 1e-6),
         ("x >= -3", -4, 1),
     ],
@@ -366,7 +367,7 @@ def test_constraints_that_are_none(tmp_path: Path) -> None:
     assert [one.partition(";")[0] for one in problems(text, tmp_path)] == [
         "7:15 'latency_s = 3' is no constraint",
         "7:30 'y' is no limit: a number, or one with a unit",
-        "7:38 'parsec' is no unit",
+        "7:38 x has no unit, so its limit has none",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,25 @@ LETTER = 0.012
 
 def draw(charts: Sequence[Chart], folder: Path) -> list[Path]:
     """Draw charts into a folder, a .png and a .svg each; return the files."""
-    return save_figures({chart.name: _figure(chart) for chart in charts}, folder)
+    return save_figures({chart.name: _figure(_plain(chart)) for chart in charts}, folder)
+
+
+def _plain(chart: Chart) -> Chart:
+    """The same, with dollars that matplotlib takes for dollars: it sets formulas between them."""
+
+    def text(given: str) -> str:
+        return given.replace("$", r"\$")
+
+    series = tuple(
+        replace(
+            one,
+            name=text(one.name),
+            x=tuple(text(place) if isinstance(place, str) else place for place in one.x),
+        )
+        for one in chart.series
+    )
+    words = {n: text(getattr(chart, n)) for n in ("title", "x_label", "y_label", "note")}
+    return replace(chart, series=series, **words)  # type: ignore[arg-type]
 
 
 def _figure(chart: Chart) -> Figure:
@@ -134,7 +153,8 @@ def _bars(panel: Axes, bars: Sequence[Series], chart: Chart) -> None:
         return
     width = 0.8 / len(bars)
     for number, one in enumerate(bars):
+        hatch = HATCHES[number % len(HATCHES)]
         at = [place + (number - (len(bars) - 1) / 2) * width for place in places]
-        panel.bar(at, one.y, width, color=one.colour, label=one.name, hatch=HATCHES[number])
+        panel.bar(at, one.y, width, color=one.colour, label=one.name, hatch=hatch)
     panel.axhline(1, color="#555555", linewidth=0.8)
     panel.set_xticks(places, labels)

@@ -5,14 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.quantities import UNITS, parse_exact, split_quantity
 
-_FORM = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(<=|>=|<|>)\s*(.+?)\s*\Z")
+_FORM = re.compile(r"\s*([A-Za-z_][\w.-]*)\s*(<=|>=|<|>)\s*(.+?)\s*\Z")
+
+# What a path counts, by its end; the longest end first.
+_DIMENSIONS = {
+    "_bytes_per_s": "bytes/s",
+    "_bytes": "bytes",
+    "_um2": "square micrometres",
+    "_pj": "picojoules",
+    "_hz": "hertz",
+    "_s": "nanoseconds",
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class Constraint:
     def excess(self, row: Mapping[str, Any]) -> float:
         """How far a row is beyond the limit, 0 or less if it is within; inf without the number."""
         value = row.get(self.path)
-        if not isinstance(value, int | float) or value != value:
+        if not is_number(value):
             return float("inf")
         over = value - self.limit if self.relation[0] == "<" else self.limit - value
         strict = len(self.relation) == 1 and over == 0
@@ -36,7 +46,11 @@ class Constraint:
 
 
 def read_constraint(text: str) -> Constraint:
-    """Read `area_um2.total <= 1.3e9` or `buffer_bytes.needed <= 16 MiB`; ValueError if it isn't."""
+    """Read `area_um2.total <= 1.3e9` or `buffer_bytes.needed <= 16 MiB`.
+
+    Raises:
+        ValueError: it is no constraint, or its unit is none of what the path counts.
+    """
     found = _FORM.match(text)
     if found is None:
         raise ValueError(f"'{text}' is no constraint")
@@ -46,11 +60,15 @@ def read_constraint(text: str) -> Constraint:
         raise ValueError(f"'{limit}' is no limit: a number, or one with a unit")
     amount = parts[0]
     if parts[1]:
-        dimension = next((name for name, units in UNITS.items() if parts[1] in units), None)
+        head = path.partition(".")[0] if not path.startswith("hardware.") else path
+        dimension = next((name for end, name in _DIMENSIONS.items() if head.endswith(end)), None)
         if dimension is None:
-            raise ValueError(f"'{parts[1]}' is no unit")
+            raise ValueError(f"{path} has no unit, so its limit has none")
+        if parts[1] not in UNITS[dimension]:
+            legal = ", ".join(UNITS[dimension])
+            raise ValueError(f"'{parts[1]}' is no unit of {path}: {legal}")
         amount = parse_exact(limit.lstrip("-"), dimension)
-        amount /= 10**9 if dimension == "nanoseconds" and path.endswith("_s") else 1
+        amount /= 10**9 if dimension == "nanoseconds" else 1
     return Constraint(path, relation, float(-amount if limit.startswith("-") else amount), text)
 
 
@@ -75,7 +93,7 @@ def pareto(
     kept = [
         number
         for number, row in enumerate(rows)
-        if feasible(row, limits) and all(_is_number(row.get(path)) for path in paths)
+        if feasible(row, limits) and all(is_number(row.get(path)) for path in paths)
     ]
     signs = np.array([1.0 if goal == "min" else -1.0 for _, goal in objectives])
     values = np.array([[rows[number][path] for path in paths] for number in kept], float)
@@ -111,8 +129,9 @@ def fronts(
     ]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and value == value
+def is_number(value: object) -> TypeGuard[int | float]:
+    """True for a number that can be compared."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
 def non_dominated(costs: NDArray[np.float64]) -> list[int]:

@@ -15,6 +15,9 @@ from archsim.sweeps.storage import COPY, read_rows
 from einsum_cascade.documents import read_document
 from einsum_cascade.errors import Problem, Source
 
+# What every report of a run has, among others.
+NEEDED = {"cascade", "level", "accounting", "cycles", "latency_s"}
+
 
 def read_results(path: Path) -> tuple[Results, str]:
     """Read a sweep's folder, its results.jsonl, or what `archsim run --json` printed.
@@ -39,7 +42,17 @@ def read_results(path: Path) -> tuple[Results, str]:
 
 
 def results_of(sweep: Sweep, rows: list[dict[str, Any]]) -> Results:
-    """Rows of a sweep with what was varied and looked for."""
+    """Rows of a sweep with what was varied and looked for.
+
+    Raises:
+        ArchError: a row has no value of an axis.
+    """
+    for row in rows:
+        missing = [path for path in sweep.varied if path not in row]
+        if missing:
+            what = f"the point {row['key']} has no {missing[0]}, which the sweep varies"
+            hint = f"these are results of another {COPY}"
+            raise ArchError(Problem(Source(sweep.document.file), what, hint=hint))
     title = sweep.name + (f": {sweep.description}" if sweep.description else "")
     return Results(title, tuple(rows), sweep.varied, sweep.objectives, sweep.constraints)
 
@@ -54,7 +67,7 @@ def _run(path: Path) -> Results:
         ) from None
     except ValueError as error:
         raise ArchError(Problem(Source(str(path)), f"not JSON: {error}", hint=hint)) from None
-    if not isinstance(found, dict) or not {"cascade", "cycles", "latency_s"} <= found.keys():
+    if not isinstance(found, dict) or not found.keys() >= NEEDED:
         raise ArchError(Problem(Source(str(path)), "this is no report of a run", hint=hint))
     row = dict(leaves(found)) | {"error": ""}
     title = f"{row['cascade']} on {row.get('arch')} through {row.get('mapping')}"

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from archsim.quantities import UNITS, parse_exact, split_quantity
-from archsim.sweeps.fronts import Constraint, fronts, problem_paths
+from archsim.sweeps.fronts import Constraint, fronts, is_number, problem_paths
 from archsim.sweeps.metrics import Metric, fitting, metric, shorts
 
 Row = Mapping[str, Any]
@@ -141,13 +141,12 @@ def _cell(name: str, value: object) -> str:
 
 def has(row: Row, path: str) -> bool:
     """True if a row has a number at a path."""
-    value = row.get(path)
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return is_number(row.get(path))
 
 
 def place(value: object) -> float | None:
     """Where a value lies on an axis: numbers, and quantities in their base unit."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if is_number(value):
         return float(value)
     parts = split_quantity(value) if isinstance(value, str) else None
     if parts is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archsim.errors import ArchError
 from archsim.reporting import ESTIMATES
 from archsim.sweeps import fronts, storage
 from archsim.sweeps.axes import Value
@@ -19,6 +20,7 @@ from archsim.sweeps.dispatch import ALONE, dispatch
 from archsim.sweeps.evaluation import Task
 from archsim.sweeps.inputs import Bases, Inputs, bases
 from archsim.sweeps.sampling import sample
+from einsum_cascade.errors import Problem, Source, legal_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +30,7 @@ Row = dict[str, Any]
 Progress = Callable[[int, int, int], object]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SweepResult:
     """Every point of a sweep: a row of cells, numbers of its report, and its error or ""."""
 
@@ -37,10 +39,19 @@ class SweepResult:
     # The file of results; None if they were not kept.
     path: Path | None
 
+    def __repr__(self) -> str:
+        """Say what it is of: rows are many."""
+        return f"<sweep {self.sweep.name}: {len(self.rows):,} points, {self.failed:,} failed>"
+
     @property
     def failed(self) -> int:
         """How many points could not be run."""
         return sum(1 for row in self.rows if row["error"])
+
+    @property
+    def numbers(self) -> set[str]:
+        """Columns in which at least one point has a number."""
+        return {path for row in self.rows for path in row if fronts.is_number(row[path])}
 
     @property
     def table(self) -> pd.DataFrame:
@@ -52,14 +63,20 @@ class SweepResult:
 
         Points compete with those of the same problem: model, sizes, windows. Rows that failed or
         break a constraint of the sweep are left out.
+
+        Raises:
+            ArchError: no point has a number of that name.
         """
+        numbers = self.numbers
+        for path in objectives:
+            if path not in numbers:
+                hint = legal_words(path, sorted(numbers), "numbers")
+                raise ArchError(Problem(Source("pareto"), f"no point has '{path}'", hint=hint))
         goals = dict(self.sweep.objectives)
         asked = tuple((path, goals.get(path, "min")) for path in objectives)
         sweep = self.sweep
-        numbers = fronts.fronts(
-            self.rows, asked or sweep.objectives, sweep.constraints, sweep.varied
-        )
-        return storage.table([self.rows[number] for number in numbers])
+        best = fronts.fronts(self.rows, asked or sweep.objectives, sweep.constraints, sweep.varied)
+        return storage.table([self.rows[number] for number in best])
 
     def front(self) -> list[Row]:
         """The sweep's Pareto front: values of its axes and objectives, row by row; see `pareto`."""
@@ -107,6 +124,9 @@ def sweep(
     Raises:
         ArchError, CascadeError: the sweep is not legal, or its folder holds other results.
     """
+    if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
+        hint = "None takes all cores"
+        raise ArchError(Problem(Source("jobs"), f"{jobs!r} is no number of processes", hint=hint))
     found = load_sweep(sweep)
     start = bases(found)
     check(found, start)

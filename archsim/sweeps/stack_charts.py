@@ -94,11 +94,9 @@ def roofline_charts(results: Results) -> Iterator[Chart]:
     """Utilization against work per byte, relative to what array and memory are balanced for."""
     array = next((p for row in results.good for p in row if p.startswith("utilization.")), None)
     rate = "hardware.bandwidth_bytes_per_s"
-    rows = [
-        row
-        for row in results.good
-        if array and has(row, rate) and row["traffic_bytes.total"] and row[array]
-    ]
+    needed = (rate, "latency_s", "traffic_bytes.total", array)
+    rows = [row for row in results.good if all(path and has(row, path) for path in needed)]
+    rows = [row for row in rows if all(row[path] for path in needed if path)]
     if array is None or not rows:
         return
 

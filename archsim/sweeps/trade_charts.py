@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from math import exp, log
 
 from archsim.sweeps.charts import COLOURS, QUIET, Chart, Series
@@ -17,7 +18,7 @@ TICKS = 14
 
 def stem(path: str) -> str:
     """The name of a file for a path."""
-    return path.removesuffix(".total").replace(".", "_")
+    return re.sub(r"[^\w-]", "_", path.removesuffix(".total"))
 
 
 def is_wide(values: list[float]) -> bool:
@@ -37,7 +38,8 @@ def front_charts(results: Results) -> Iterator[Chart]:
             if min(len({row[path] for row in own}) for path in (first, second)) < 2:
                 continue
             pair = [(path, goals[path]) for path in (first, second)]
-            series = _fronts(results, own, pair) + _points(results, own, first, second)
+            groups = results.groups(own)
+            series = _fronts(results, own, pair) + _points(results, groups, first, second)
             x, y = results.column(first, own), results.column(second, own)
             across, up = results.metric(first), results.metric(second)
             yield Chart(
@@ -46,14 +48,22 @@ def front_charts(results: Results) -> Iterator[Chart]:
                 str(across),
                 str(up),
                 series,
-                note,
+                "; ".join(filter(None, (note, _hidden(own, groups)))),
                 x_log=is_wide(x),
                 y_log=is_wide(y),
                 from_zero=False,
             )
 
 
-def _points(results: Results, rows: list[Row], first: str, second: str) -> tuple[Series, ...]:
+def _hidden(rows: list[Row], groups: Mapping[str, list[Row]]) -> str:
+    """What a chart says of rows for whose groups it has no colour."""
+    left_out = len(rows) - sum(map(len, groups.values()))
+    return f"{left_out:,} points of further groups are left out" if left_out else ""
+
+
+def _points(
+    results: Results, groups: Mapping[str, list[Row]], first: str, second: str
+) -> tuple[Series, ...]:
     return tuple(
         Series(
             name or "points",
@@ -63,7 +73,7 @@ def _points(results: Results, rows: list[Row], first: str, second: str) -> tuple
             hover=tuple(map(results.name, group)),
             symbol=number,
         )
-        for number, (name, group) in enumerate(results.groups(rows).items())
+        for number, (name, group) in enumerate(groups.items())
     )
 
 
@@ -126,13 +136,14 @@ def _against(results: Results, axis: str, value: str, goal: str) -> Iterator[Cha
     y = [number for one in series for number in one.y]
     name = shorts(results.varied)[axis]
     apart = max(len(group) for group in groups.values()) > len(x)
+    best = "each point is the best over the axes that are not shown" if apart else ""
     yield Chart(
         f"{stem(value)}_{stem(axis)}",
         f"{found.label} against {name}",
         f"{name} ({unit})",
         str(found),
         tuple(series),
-        "each point is the best over the axes that are not shown" if apart else "",
+        "; ".join(filter(None, (best, _hidden(rows, groups)))),
         x_log=is_wide(x),
         y_log=is_wide(y) and found.unit != "%",
         ticks=tuple(x) if len(x) <= TICKS else (),
@@ -151,7 +162,8 @@ def sensitivity_charts(results: Results) -> Iterator[Chart]:
         swings = [_swing(results, rows, path, objective) for path in kept]
         label = metric(objective).label
         cells = tuple(names[path] for path in kept)
-        series.append(Series(label, cells, tuple(swings), COLOURS[number], "bars"))
+        colour = COLOURS[number % len(COLOURS)]
+        series.append(Series(label, cells, tuple(swings), colour, "bars"))
     yield Chart(
         "sensitivity",
         "what each axis changes, the others held",
