@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,8 @@ level: bound
 sizes: {B: 1, H: 2, E: 4, F: 4, M: 8, P: 8}
 """
 SMALL = HEAD + "over: {sizes.M: [8, 12]}\n"
+FULL = HEAD + "over: {sizes.M: {range: [4, 96, 4]}}\n"
+ARCHSIM = str(Path(sys.executable).with_name("archsim"))
 
 
 def saved(text: str, folder: Path, name: str = "mine.yaml") -> str:
@@ -281,3 +285,27 @@ def test_results_of_another_sweep_are_not_drawn(tmp_path: Path) -> None:
     saved(SMALL.replace("sizes.M", "arch.clock").replace("8, 12", "1 GHz"), out, storage.COPY)
     with pytest.raises(archsim.ArchError, match=r"has no arch\.clock, which the sweep varies"):
         read_results(out)
+
+
+def test_a_full_disk_is_named_and_what_was_written_is_kept(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a disk without room."""
+    file, out, calm = saved(FULL, tmp_path), tmp_path / "out", tmp_path / "calm"
+    command = 'ulimit -f 40; "$0" sweep "$1" -o "$2" --jobs 1 --json'
+    run = ["bash", "-c", command, ARCHSIM, file, str(out)]
+    found = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith(f"error: {out / storage.RESULTS}: File too large\n  what was ")
+    archsim.sweep(file, calm, jobs=1)
+    archsim.sweep(file, out, jobs=1, resume=True)
+    assert (out / storage.RESULTS).read_bytes() == (calm / storage.RESULTS).read_bytes()
+
+
+def test_a_mistake_in_a_file_that_is_named_has_its_place_there(tmp_path: Path) -> None:
+    chip = archsim.load_architecture("fusemax-4x4")
+    assert chip.document is not None
+    own = Path(chip.document.file).read_text() + "foo: bar\n"
+    saved(own, tmp_path, "chip.yaml")
+    text = SMALL.replace("arch: fusemax-4x4", "arch: [fusemax, chip.yaml]")
+    (found,) = problems(text + "  # nothing else is said of it\n", tmp_path)
+    assert found.startswith("4:16 unknown key 'foo'; ")
+    assert f"chip.yaml:{len(own.splitlines())}:1: unknown key 'foo'" in found

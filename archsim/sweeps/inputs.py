@@ -86,7 +86,11 @@ class Bases:
 
 
 def bases(sweep: Sweep) -> Bases:
-    """Read the documents of a sweep; ArchError, placed in the sweep, for those that are missing."""
+    """Read the documents of a sweep, as they are before values are put in.
+
+    Raises:
+        ArchError: one is missing or not legal: its place in the sweep, and in its file.
+    """
     documents: dict[tuple[str, str], Document] = {}
     problems: list[Problem] = []
     for kind, name, place in named_in(sweep):
@@ -97,6 +101,7 @@ def bases(sweep: Sweep) -> Bases:
             continue
         try:
             documents[kind, str(name)] = _read(sweep, kind, str(name))
+            KIND[kind].make(documents[kind, str(name)])
         except (ArchError, CascadeError) as error:
             first = error.problems[0]
             hint = first.hint if first.source.line == 0 else str(first)

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,19 +73,30 @@ class Store:
                 file.truncate(whole)
 
     def add(self, found: Iterable[tuple[str, str]]) -> int:
-        """Keep new lines, each once, and return how many were new."""
+        """Keep new lines, each once, and return how many were new.
+
+        Raises:
+            ArchError: they can't be written.
+        """
         new = {key: text for key, text in found if key not in self.lines}
         self.lines |= new
         if self._file is not None and new:
-            self._file.write("".join(f"{text}\n" for text in new.values()))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            try:
+                self._file.write("".join(f"{text}\n" for text in new.values()))
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                hint = "what was written before is kept: make room, then --resume goes on"
+                where = Source(self._file.name)
+                raise ArchError(Problem(where, str(error.strerror), hint=hint)) from None
         return len(new)
 
     def close(self) -> None:
         """Let go of the file; what was added stays."""
         if self._file is not None:
-            self._file.close()
+            # Only what could not be written, and was complained of, may still wait in the buffer.
+            with suppress(OSError):
+                self._file.close()
             self._file = None
 
     def finish(self, keys: Sequence[str]) -> list[dict[str, Any]]:
