@@ -67,23 +67,23 @@ class SweepResult:
         Raises:
             ArchError: no point has a number of that name.
         """
-        numbers = self.numbers
         for path in objectives:
-            if path not in numbers:
-                hint = legal_words(path, sorted(numbers), "numbers")
+            if path not in self.numbers:
+                hint = legal_words(path, sorted(self.numbers), "numbers")
                 raise ArchError(Problem(Source("pareto"), f"no point has '{path}'", hint=hint))
         goals = dict(self.sweep.objectives)
         asked = tuple((path, goals.get(path, "min")) for path in objectives)
-        sweep = self.sweep
-        best = fronts.fronts(self.rows, asked or sweep.objectives, sweep.constraints, sweep.varied)
-        return storage.table([self.rows[number] for number in best])
+        return storage.table(self._best(asked or self.sweep.objectives))
 
     def front(self) -> list[Row]:
         """The sweep's Pareto front: values of its axes and objectives, row by row; see `pareto`."""
         wanted = (*self.sweep.varied, *(path for path, _ in self.sweep.objectives))
+        return [{name: row[name] for name in wanted} for row in self._best(self.sweep.objectives)]
+
+    def _best(self, objectives: Sequence[tuple[str, str]]) -> list[Row]:
         sweep = self.sweep
-        numbers = fronts.fronts(self.rows, sweep.objectives, sweep.constraints, sweep.varied)
-        return [{name: self.rows[number][name] for name in wanted} for number in numbers]
+        numbers = fronts.fronts(self.rows, objectives, sweep.constraints, sweep.varied)
+        return [self.rows[number] for number in numbers]
 
     def failures(self) -> list[tuple[str, int]]:
         """First lines of what went wrong, most frequent first."""
