@@ -307,5 +307,5 @@ def test_a_mistake_in_a_file_that_is_named_has_its_place_there(tmp_path: Path) -
     saved(own, tmp_path, "chip.yaml")
     text = SMALL.replace("arch: fusemax-4x4", "arch: [fusemax, chip.yaml]")
     (found,) = problems(text + "  # nothing else is said of it\n", tmp_path)
-    assert found.startswith("4:16 unknown key 'foo'; ")
+    assert found.startswith("4:17 unknown key 'foo'; ")
     assert f"chip.yaml:{len(own.splitlines())}:1: unknown key 'foo'" in found
