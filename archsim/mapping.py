@@ -141,6 +141,14 @@ class Mapping:
         """True if it says an order of issue, so that it can be simulated."""
         return bool(self.order) or any(layout.order for layout in self.layouts)
 
+    @property
+    def parts(self) -> set[str]:
+        """Parts of ranks that it splits, in any of its phases."""
+        splits = [*self.partitions]
+        for layout in self.layouts:
+            splits += layout.partitions or ()
+        return {part for _, split in splits for part in split}
+
     def place(self, *path: str | int) -> Source:
         """Where a value stands in the file."""
         if self.document is None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 from archsim.arch import Architecture, Array
 from archsim.block_filters import BlockFilters
@@ -133,10 +134,11 @@ def place(
     filters = blocks or filters_of(cascade, architecture, mapping, tiling)
     where = dict(mapping.placements)
     work: dict[str, list[Work]] = {}
+    shapes: dict[Any, tuple[int, int]] = {}
     for einsum in cascade.einsums:
         if not einsum.is_initial:
             at = where[einsum.name]
-            one = _work(cascade, einsum, at, architecture, tiling, filters)
+            one = _work(cascade, einsum, at, architecture, tiling, filters, shapes)
             work.setdefault(einsum.name, []).append(one)
     groups = mapping.phases or (tuple(work),)
     phases = tuple(
@@ -173,11 +175,7 @@ def _check(
     by_name = {array.name: array for array in reversed(arrays)}
     defined = [einsum.name for einsum in cascade.einsums if not einsum.is_initial]
     placed = dict(mapping.placements)
-    splits = [*mapping.partitions]
-    for layout in mapping.layouts:
-        splits += layout.partitions or ()
-    parts = {part for _, split in splits for part in split}
-    variables = {v for v, _ in cascade.variables} | {part.lower() for part in parts}
+    variables = {v for v, _ in cascade.variables} | {part.lower() for part in mapping.parts}
     yield from _refusals(cascade)
     missing = [name for name in dict.fromkeys(defined) if name not in placed]
     if missing:
@@ -293,27 +291,25 @@ def _work(
     architecture: Architecture,
     tiling: Tiling,
     filters: Filters | BlockFilters | None,
+    shapes: dict[Any, tuple[int, int]],
 ) -> Work:
+    """What an Einsum costs; `shapes` are points and steps of Einsums over the same ranks."""
     ranks = [cascade.rank_of(variable) for variable in einsum.variables]
     leaves = tuple(leaf for rank in ranks for leaf in tiling.leaves(rank))
-    points = _points(leaves, tiling)
     array = architecture.array(where.array) if where.array else None
     if array is None:
-        return Work(einsum.name, None, points, 0, 0, ())
+        return Work(einsum.name, None, _points(leaves, tiling), 0, 0, ())
     axes = [
         (dict(array.axes)[axis], [cascade.rank_of(variable) for variable in variables])
         for axis, variables in where.axes
     ]
-    spatial = {rank for _, ranks in axes for rank in ranks}
-    steps = 0
     if filters is not None:
         points, steps = filters.work(einsum.name, leaves, dict(tiling.extents))
-    for number, extents in _tiles(leaves, tiling, spatial) if filters is None else ():
-        folds = prod(
-            ceil_div(prod(extents[rank] for rank in ranks if rank in extents), size)
-            for size, ranks in axes
-        )
-        steps += number * folds * prod(e for leaf, e in extents.items() if leaf not in spatial)
+    else:
+        key = leaves, tuple((size, *own) for size, own in axes)
+        if key not in shapes:
+            shapes[key] = _points(leaves, tiling), _steps(leaves, axes, tiling)
+        points, steps = shapes[key]
     counts = operators(einsum, array)
     each = slots_of_point(counts, array, where)
     return Work(
@@ -324,6 +320,19 @@ def _work(
         each * points,
         tuple((operator, number * points) for operator, number in counts.items()),
     )
+
+
+def _steps(leaves: tuple[str, ...], axes: list[tuple[int, list[str]]], tiling: Tiling) -> int:
+    """Points that an array takes one after the other, the others side by side on its axes."""
+    spatial = {rank for _, ranks in axes for rank in ranks}
+    steps = 0
+    for number, extents in _tiles(leaves, tiling, spatial):
+        folds = prod(
+            ceil_div(prod(extents[rank] for rank in ranks if rank in extents), size)
+            for size, ranks in axes
+        )
+        steps += number * folds * prod(e for leaf, e in extents.items() if leaf not in spatial)
+    return steps
 
 
 def _tiles(
@@ -433,8 +442,4 @@ def _fetched(
 
 def known_ranks(cascade: Cascade, mapping: Mapping) -> set[str]:
     """Ranks that a size may be given for: of the cascade, of the mapping's splits, of the batch."""
-    splits = [*mapping.partitions]
-    for layout in mapping.layouts:
-        splits += layout.partitions or ()
-    parts = {part for _, split in splits for part in split}
-    return {*cascade.ranks, *parts, *BATCH_RANKS, KEY_HEADS}
+    return {*cascade.ranks, *mapping.parts, *BATCH_RANKS, KEY_HEADS}

@@ -312,10 +312,14 @@ def _report(
     tiling = placed.tiling
     architecture = placed.architecture
     extents = dict(tiling.extents)
+
+    def share(slots: int, pes: int) -> float:
+        """Busy PE-cycles over all, divided as whole numbers: exact until it is rounded once."""
+        return slots * found.cycles.denominator / (pes * found.cycles.numerator)
+
     by_array = {
         array.name: {
-            name: float(slots / (array.pes * found.cycles))
-            for name, slots in busy.get(array.name, {}).items()
+            name: share(slots, array.pes) for name, slots in busy.get(array.name, {}).items()
         }
         for array in architecture.arrays
     }
@@ -341,7 +345,7 @@ def _report(
         energy_pj=_energy(steady.spent),
         area_um2=steady.area,
         utilization={
-            array.name: float(sum(busy.get(array.name, {}).values()) / (array.pes * found.cycles))
+            array.name: share(sum(busy.get(array.name, {}).values()), array.pes)
             for array in architecture.arrays
         },
         utilization_by_einsum=by_array,

@@ -84,6 +84,7 @@ class Einsum:
     variables: tuple[str, ...] = field(init=False, compare=False, repr=False)
     # Accesses of the right side and the filter, left to right.
     reads: tuple[Access, ...] = field(init=False, compare=False, repr=False)
+    _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Look the expressions through once; everybody asks for this all the time."""
@@ -98,6 +99,12 @@ class Einsum:
         named = (*self.left, *variables_in(self.map), *where, *self.over)
         put("variables", tuple(dict.fromkeys(named)))
         put("reads", accesses(self.map) + accesses(self.where))
+        mine = (self.target, self.op, self.over, self.map, self.where, self.is_implicit)
+        put("_hash", hash(mine))
+
+    def __hash__(self) -> int:
+        """Hash as computed once."""
+        return self._hash
 
     @property
     def name(self) -> str:
