@@ -264,6 +264,24 @@ def test_keys_tell_inputs_apart_and_families_leave_speed_out() -> None:
     assert keys == {Inputs(bases(again)).key(again.at(chosen)) for chosen in again.grid()}
 
 
+def test_the_cascade_that_a_mapping_speaks_of_is_an_input(tmp_path: Path) -> None:
+    mapping = archsim.load_mapping("fusemax").document
+    cascade = ec.load("softmax-1pass")
+    from einsum_cascade.catalog import write_cascade
+
+    own = tmp_path / "own.yaml"
+    write_cascade(cascade, own)
+    text = Path(str(mapping.file)).read_text()
+    (tmp_path / "map.yaml").write_text(text.replace("cascade: softmax-1pass", f"cascade: {own}"))
+    sweep = parsed(SMALL.replace("mapping: fusemax", f"mapping: {tmp_path / 'map.yaml'}"))
+    keys = []
+    for more in ("", "# edited\n"):
+        own.write_text(own.read_text() + more)
+        inputs = Inputs(bases(sweep))
+        keys.append({inputs.key(sweep.at(chosen)) for chosen in sweep.grid()})
+    assert keys[0].isdisjoint(keys[1])
+
+
 def test_a_point_that_nobody_thought_of_does_not_take_others_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,8 +41,14 @@ def _plain(chart: Chart) -> Chart:
         )
         for one in chart.series
     )
-    words = {n: text(getattr(chart, n)) for n in ("title", "x_label", "y_label", "note")}
-    return replace(chart, series=series, **words)  # type: ignore[arg-type]
+    return replace(
+        chart,
+        series=series,
+        title=text(chart.title),
+        x_label=text(chart.x_label),
+        y_label=text(chart.y_label),
+        note=text(chart.note),
+    )
 
 
 def _figure(chart: Chart) -> Figure:

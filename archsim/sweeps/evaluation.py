@@ -82,11 +82,12 @@ def _each(
             yield left.pop(number)[0], result
     except Exception:
         for task, point in left.values():
+            alone: Report | Exception
             try:
-                ((_, result),) = evaluate_each([point], bases.level, accounting=bases.accounting)
+                ((_, alone),) = evaluate_each([point], bases.level, accounting=bases.accounting)
             except Exception as error:
-                result = error  # type: ignore[assignment]
-            yield task, result
+                alone = error
+            yield task, alone
 
 
 def _row(task: Task, report: Report, more: Mapping[str, Any] = NONE) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -172,7 +172,7 @@ class Inputs:
         if known not in self.documents:
             base = self.bases.documents[kind, str(name)]
             document = overridden(base, changes, field_names(kind))
-            self.documents[known] = document, digest(document.data)
+            self.documents[known] = document, digest([document.data, *_beyond(kind, document)])
         return self.documents[known]
 
     def key(self, values: Mapping[str, Value]) -> str:
@@ -220,6 +220,13 @@ class Inputs:
         if content not in self.made:
             self.made[content] = KIND[kind].make(document)
         return self.made[content]
+
+
+def _beyond(kind: str, document: Document) -> Iterator[str]:
+    """What a document takes from another file: a mapping says of which cascade it speaks."""
+    name = document.data.get("cascade") if kind == "mapping" else None
+    if isinstance(name, str):
+        yield find(name, KIND["cascade"].folder(), "cascade", CascadeError).read_text("utf-8")
 
 
 def sizes_of(values: Mapping[str, Value]) -> dict[str, int]:

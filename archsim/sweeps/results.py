@@ -64,8 +64,7 @@ class Results:
     def telling(self) -> list[str]:
         """Paths that tell points apart: those that differ, without those that follow from others.
 
-        Of paths that go together the one with the plainest values stays: labels before names,
-        names before numbers.
+        Of paths that go together a label stays, or else the first.
         """
         apart = [path for path in self.varied if self.differs(path)]
         order = sorted(apart, key=lambda path: path.partition(".")[0] != "label")
