@@ -88,7 +88,7 @@ def _figure(chart: Chart) -> Figure:
         figure.text(
             0.995, 0.005, chart.note, ha="right", va="bottom", fontsize=7.5, color="#555555"
         )
-        figure.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))  # type: ignore[union-attr, call-arg]
+        figure.set_layout_engine("constrained", rect=(0, 0.035, 1, 0.965))
     panel.grid(linewidth=0.4, alpha=0.5)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)

@@ -127,6 +127,7 @@ def sweep_model() -> type[BaseModel]:
             description="passes: words that must move, whatever the mapping; or as for `run`",
         )
         accounting: Literal["consistent", "paper"] = "consistent"
+        # Models made on demand are values to mypy, not types.
         neighborhood: neighborhood_model() | None = None  # type: ignore[valid-type]
         numbers: numbers_model() | None = None  # type: ignore[valid-type]
         over: dict[str, Values] = Field(
