@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from einsum_cascade import formats
+from einsum_cascade import compiled_fetches, compiled_multiply, formats
 from einsum_cascade.arguments import Arguments, read_arguments
 from einsum_cascade.array_shapes import array_ranks, batch_index
 from einsum_cascade.cascade import Cascade, affine, variables_in
 from einsum_cascade.compiled_cache import module_from
-from einsum_cascade.compiled_multiply import install
 from einsum_cascade.compiled_plan import Stage, stages
 from einsum_cascade.compiled_run import Run, computed_shape, threads
 from einsum_cascade.compiled_steps import steps_of, write_steps
@@ -77,6 +76,7 @@ class Compiled:
             "import numpy as np",
             "from numba import njit",
             "from einsum_cascade import compiled_kernels as a",
+            "from einsum_cascade import compiled_fetches as f",
             "from einsum_cascade import compiled_kernels as k",
             "from einsum_cascade import compiled_multiply as m",
             "from einsum_cascade import compiled_products as q",
@@ -196,7 +196,8 @@ def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
             tensors[name] = np.zeros((len(points), *shape), compiled.dtype)
             where[name] = np.arange(len(points))
         if stage.lane is None:
-            install(compiled.dtype)
+            compiled_multiply.install(compiled.dtype)
+            compiled_fetches.install(compiled.dtype)
             steps = steps_of(part, f"stage{i}")
             run = Run(part, steps, module, given.extents, n, par, compiled.dtype)
             run.batch(tensors, where, len(points))

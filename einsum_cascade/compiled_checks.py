@@ -37,11 +37,12 @@ def size_text(cascade: Cascade, tensor: str, axis: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index of an array; `is_unit` if it is the lane plus something, `forms` if linear."""
+    """An index of an array; `is_unit` if it is the lane plus something."""
 
     text: str
     is_unit: bool = False
-    is_linear: bool = True
+    # Variables in which it is not linear.
+    bent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +201,11 @@ class Checks:
         lines = [*inner.lines, f"{name} = {at}", f"{holds} = ({name} >= 0) and ({name} < {size})"]
         number = name if whole is not None else f"int({name})"
         if self.lane in variables:
-            return Index(
-                self.row_check(variables, lines, holds, number, head=head), is_linear=False
-            )
+            return Index(self.row_check(variables, lines, holds, number, head=head), bent=variables)
         safe = self.text.fresh("j")
         lines.append(f"{safe} = {number} if {holds} else 0")
         self.check(variables, lines, high=f"lanes if {holds} else 0")
-        return Index(safe, is_linear=False)
+        return Index(safe, bent=variables)
 
     def merged(self, access: Access, found: list[Index]) -> list[Index]:
         """Indices of an input's array, whose split ranks are whole."""
@@ -223,7 +222,8 @@ class Checks:
                 at = f"({at}*n_{part} + {found[axis].text})" if at else found[axis].text
             others = any(self.uses_lane(found[axis].text) for axis in parts[:-1])
             unit = found[parts[-1]].is_unit and not others
-            index = Index(at, unit, all(found[axis].is_linear for axis in parts))
+            bent = frozenset(v for axis in parts for v in found[axis].bent)
+            index = Index(at, unit, bent)
             if self.is_ragged:
                 index = self.ragged(access, parts, rank, index)
             whole.append(index)
@@ -241,7 +241,7 @@ class Checks:
             return index
         lines = [f"{name} = {index.text}"]
         if self.uses_lane(index.text):
-            return Index(self.row_check(causes, lines, f"{name} < n_{rank}", name), is_linear=False)
+            return Index(self.row_check(causes, lines, f"{name} < n_{rank}", name), bent=causes)
         self.check(causes, lines, high=f"lanes if {name} < n_{rank} else 0")
         return index
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from einsum_cascade.cascade import variables_in
+from einsum_cascade.compiled_checks import Index
 from einsum_cascade.compiled_presence import linear
 from einsum_cascade.compiled_rows import Rows
 from einsum_cascade.expressions import Access, Apply
@@ -20,7 +21,6 @@ class Contraction(Rows):
 
     def compute(self) -> None:
         """Write the loops."""
-        text = self.text
         pair = self.operands()
         if pair is None:
             self.rows(has_values=True)
@@ -28,14 +28,24 @@ class Contraction(Rows):
         # What is empty is found first: whole rows of it are left out of the sum.
         self.rows(has_values=False)
         self.contraction(*pair)
-        if any(check.kept != "False" for check in self.checks):
-            depth = text.depth
-            for variable in self.loops()[0]:
-                self.open(variable)
-            text.line(
-                f"k.leave_nothing({self.target('0', 'lanes')}, {self.target('0', 'lanes', 'o')})"
-            )
-            text.depth = depth
+        self.leave_nothing()
+
+    def leave_nothing(self) -> None:
+        """Write -0.0 where the result is empty."""
+        if all(check.kept == "False" for check in self.checks):
+            return
+        text, depth = self.text, self.text.depth
+        for variable in self.loops()[0]:
+            self.open(variable)
+        text.line(f"k.leave_nothing({self.target('0', 'lanes')}, {self.target('0', 'lanes', 'o')})")
+        text.depth = depth
+
+    def flat(self, tensor: str, place: tuple[Index, ...]) -> str:
+        """Text of where an element is in the flat array of its tensor."""
+        offset = ""
+        for axis, index in enumerate(place):
+            offset = f"({offset})*t_{tensor}.shape[{axis}] + {index.text}" if offset else index.text
+        return offset or "0"
 
     def operands(self) -> tuple[Access, Access] | None:
         """The operand without lanes and the one with them, if this is a contraction."""
@@ -51,7 +61,7 @@ class Contraction(Rows):
         of_a, of_b = self.places[a], self.places[b]
         if any(self.uses_lane(index.text) for index in of_a) or not of_b:
             return None
-        if not all(index.is_linear for index in of_b) or any(
+        if any(self.lane in index.bent for index in of_b) or any(
             self.lane in variables_in(index) and linear(index) is None for index in b.indices
         ):
             return None
@@ -80,9 +90,7 @@ class Contraction(Rows):
 
         def is_linear(variable: str) -> bool:
             return all(
-                index.is_linear or f"v_{variable}" not in index.text
-                for access in (a, b)
-                for index in self.places[access]
+                variable not in index.bent for access in (a, b) for index in self.places[access]
             ) and not any(
                 variable in variables_in(index) and linear(index) is None
                 for access in (a, b)
@@ -131,11 +139,7 @@ class Contraction(Rows):
             ("b", b.tensor, self.places[b], (inner, self.lane)),
             ("c", self.einsum.name, tuple(self.goal()), (rows,)),
         ):
-            offset = ""
-            for axis, found in enumerate(indices):
-                offset = (
-                    f"({offset})*t_{name}.shape[{axis}] + {found.text}" if offset else found.text
-                )
+            offset = self.flat(name, indices)
             starts[part] = self.start(offset, (*axes, self.lane))
             for variable in axes:
                 step = steps[part, variable] = text.fresh("d")

@@ -230,7 +230,7 @@ class Rows(Checks):
             if not check.row
         ]
         for access in einsum.reads:
-            if not all(index.is_linear for index in self.places[access]):
+            if any(index.bent for index in self.places[access]):
                 narrow.append(f"hi = hi if t_{access.tensor}.size > 0 else 0")
         rows = [check.row for check in self.checks if check.row and check.kept != "True"]
         if not is_reduction:

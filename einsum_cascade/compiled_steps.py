@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_checks import Chunk
-from einsum_cascade.compiled_contraction import Contraction
 from einsum_cascade.compiled_empty import FILTER, GAP, empty_causes, split_ranks
+from einsum_cascade.compiled_gathers import Gather
 from einsum_cascade.compiled_groups import Group, groups
 from einsum_cascade.compiled_points import Points
 from einsum_cascade.compiled_rows import lane_of
@@ -214,7 +214,7 @@ class _Writer:
         if lane is None:
             Points(self.cascade, einsum, fixed, self.numbers, text, self.partial, chunk).write()
             return
-        Contraction(
+        Gather(
             cascade=self.cascade,
             einsum=einsum,
             fixed=fixed,
