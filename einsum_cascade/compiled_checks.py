@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from einsum_cascade.array_shapes import array_ranks
@@ -18,7 +18,7 @@ from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_empty import is_safe
 from einsum_cascade.compiled_presence import linear, plus
 from einsum_cascade.compiled_text import WIDE, Text, integer, truth, value
-from einsum_cascade.expressions import Access, Condition, Expr, Logic, accesses
+from einsum_cascade.expressions import Access, Compare, Condition, Expr, Logic, accesses
 
 
 def size_text(cascade: Cascade, tensor: str, axis: int) -> str:
@@ -33,6 +33,18 @@ def size_text(cascade: Cascade, tensor: str, axis: int) -> str:
     nameless = [i for i, rank in enumerate(ranks) if rank is None]
     own = [d.rank for d in cascade.tensor(tensor).dims[:axis]].count(None)
     return f"t_{tensor}.shape[{nameless[own]}]"
+
+
+# Of x compared with values between low and high: when it holds for none of them, and for all.
+DECIDED = {
+    ">=": ("{x} < {low}", "{x} >= {high}"),
+    ">": ("{x} <= {low}", "{x} > {high}"),
+    "<=": ("{x} > {high}", "{x} <= {low}"),
+    "<": ("{x} >= {high}", "{x} < {low}"),
+    "==": ("{x} < {low} or {x} > {high}", "{x} == {low} == {high}"),
+    "!=": ("{x} == {low} == {high}", "{x} < {low} or {x} > {high}"),
+}
+MIRRORED = {">=": "<=", ">": "<", "<=": ">=", "<": ">", "==": "==", "!=": "!="}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,11 @@ class Check:
     is_filter: bool = False
     # Rows that its lines fill, with their types.
     fills: tuple[tuple[str, str], ...] = ()
+    # Lines before its own, after which a text may say whether it holds for no lane.
+    head: tuple[str, ...] = ()
+    never: str = ""
+    # Text of whether its row has anything in it, if that is known without it.
+    flag: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,8 +120,9 @@ class Checks:
     # Whether computed tensors may have empty elements here, and whether split inputs a ragged tile.
     has_empty: bool
     is_ragged: bool
-    # Tensors that may have empty elements at all.
+    # Tensors that may have empty elements at all, and those whose empty rows are not written.
     partial: frozenset[str]
+    flagged: frozenset[str]
     chunk: Chunk
     checks: list[Check] = field(default_factory=list)
     # Lines before the loops.
@@ -259,7 +277,7 @@ class Checks:
         if any(check.kept == kept for check in self.checks):
             kept = f"kept_{causes}_{tensor}"
         self.before.append(f"{kept} = {test}")
-        name = self.text.fresh("h")
+        name, flag = self.text.fresh("h"), ""
         variables = frozenset(variables_in(access))
         at = ", ".join(index.text for index in place) or "0"
         if not self.uses_lane(at):
@@ -269,11 +287,17 @@ class Checks:
         if sum(self.uses_lane(index.text) for index in place) == 1 and any(
             index.is_unit for index in place
         ):
-            lines = [f"{name} = {self.row(f'o_{tensor}', place, '0', 'lanes')}"]
+            row = self.row(f"o_{tensor}", place, "0", "lanes")
+            if tensor in self.flagged:
+                flag = self.flag(tensor, place)
+                row += f" if {flag} else nothing"
+            lines = [f"{name} = {row}"]
         else:
             self.before.append(f"{name} = np.empty(lanes, np.bool_)")
             lines = [*self.lanes(), f"    {name}[i] = o_{tensor}[{at}]"]
-        self.checks.append(Check(variables, tuple(lines), row=name, kept=kept, bits=causes))
+        self.checks.append(
+            Check(variables, tuple(lines), row=name, kept=kept, bits=causes, flag=flag)
+        )
 
     def view(self, place: list[Index] | tuple[Index, ...], low: str, high: str) -> str:
         """Indices of a view of lanes; of a whole row, if it begins at one, without the last."""
@@ -294,6 +318,10 @@ class Checks:
         at = self.view(place, low, high)
         return f"{name}[{at}]" if at else name
 
+    def flag(self, tensor: str, place: list[Index] | tuple[Index, ...]) -> str:
+        """Text of whether a row has anything in it; the last axis is that of lanes."""
+        return f"a_{tensor}[{', '.join(index.text for index in place[:-1])}]"
+
     def filter(self, condition: Condition) -> None:
         """Add the checks of a filter; the terms of an `and` count one by one."""
         if isinstance(condition, Logic) and condition.word == "and":
@@ -305,6 +333,41 @@ class Checks:
         holds = truth(condition, inner, _Elements(self, head))
         variables = frozenset(variables_in(condition))
         self.row_check(variables, inner.lines, holds, head=head, is_filter=True)
+        if isinstance(condition, Compare):
+            self.decide(condition)
+
+    def decide(self, condition: Compare) -> None:
+        """A comparison with one side about lanes only is often decided by the extremes of that."""
+        sides = (condition.left, condition.right)
+        of_lane = [set(variables_in(side)) == {self.lane} for side in sides]
+        free = [self.lane not in variables_in(side) and not accesses(side) for side in sides]
+        reads = [access for side in sides for access in accesses(side)]
+        if not any(lanes and other for lanes, other in zip(of_lane, reversed(free), strict=True)):
+            return
+        if any(index.bent for access in reads for index in self.place(access)):
+            return
+        text = self.text
+        row, words, low, high, short, one = (text.fresh("u") for _ in range(6))
+        before, head = text.apart(), text.apart()
+        found = value(sides[of_lane.index(True)], before, _Elements(self), WIDE)
+        scalar = value(sides[of_lane.index(False)], head, _Elements(self), WIDE)
+        self.before += [f"{row} = np.empty(lanes, D)", *self.lanes()]
+        self.before += [f"    {line}" for line in [*before.lines, f"{row}[i] = {found}"]]
+        self.before.append(f"{words} = np.empty(lanes, np.int16)")
+        self.before.append(f"{low}, {high}, {short} = k.extremes({row}, {words})")
+        # With the lanes' side on the right.
+        symbol = condition.symbol if of_lane[1] else MIRRORED[condition.symbol]
+        never, always = (how.format(x=one, low=low, high=high) for how in DECIDED[symbol])
+        last = self.checks[-1]
+        body = [f"if {never}:", f"    k.start({last.row}, False)", f"elif {always}:"]
+        body += [f"    k.start({last.row}, True)", f"elif {short} and {one} == np.floor({one}):"]
+        # Between the extremes of short integers, a whole number is one.
+        body += [f"    w = np.int16({one})", "    for i in range(lanes):"]
+        body += [f"        {last.row}[i] = w {symbol} {words}[i]"]
+        body += ["else:", "    for i in range(lanes):"]
+        body += [f"        {last.row}[i] = {one} {symbol} {row}[i]"]
+        head.line(f"{one} = {scalar}")
+        self.checks[-1] = replace(last, lines=tuple(body), head=tuple(head.lines), never=never)
 
 
 @dataclass(slots=True)

@@ -37,6 +37,9 @@ class Contraction(Rows):
         text, depth = self.text, self.text.depth
         for variable in self.loops()[0]:
             self.open(variable)
+        if self.einsum.name in self.flagged:
+            text.line(f"if {self.flag(self.einsum.name, self.goal())}:")
+            text.depth += 1
         text.line(f"k.leave_nothing({self.target('0', 'lanes')}, {self.target('0', 'lanes', 'o')})")
         text.depth = depth
 
@@ -163,7 +166,10 @@ class Contraction(Rows):
             text.line("r0 = r1")
             with text.block("while r1 < r2:"):
                 text.line(f"v_{runs} = {self.chunk.at(runs, 'r1')}")
-                text.line(f"if not k.anything({self.row(f'o_{row}', place, '0', 'lanes')}):")
+                holds = f"k.anything({self.row(f'o_{row}', place, '0', 'lanes')})"
+                if row in self.flagged:
+                    holds = self.flag(row, place)
+                text.line(f"if not {holds}:")
                 text.line("    break")
                 text.line("r1 += 1")
             with text.block("if r1 == r0:"):

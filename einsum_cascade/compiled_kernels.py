@@ -332,6 +332,19 @@ def anything(present: Real) -> bool:
 
 
 @compiled
+def extremes(row: Real, words: Real) -> tuple[float, float, bool]:
+    """The least and the largest element, NaN if any is; and whether words are all of them."""
+    low, high, is_short = np.inf, -np.inf, True
+    for lane in range(row.shape[0]):
+        if np.isnan(row[lane]):
+            return np.nan, np.nan, False
+        low, high = min(low, row[lane]), max(high, row[lane])
+        is_short = is_short and abs(row[lane]) < 32768 and row[lane] == np.floor(row[lane])
+        words[lane] = np.int16(row[lane]) if is_short else 0
+    return low, high, is_short
+
+
+@compiled
 def outside(present: Real, low: int, high: int) -> bool:
     """Empty the lanes outside low <= lane < high; True if there are any."""
     for lane in range(min(low, present.shape[0])):

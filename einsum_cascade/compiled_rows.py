@@ -96,6 +96,8 @@ class Rows(Checks):
         text.line("acc = np.empty(lanes, F)")
         reduced = "*".join(f"n_{self.cascade.rank_of(v)}" for v in self.einsum.over)
         text.line(f"some = {reduced or '1'} > 0")
+        if self.has_empty and any(read.tensor in self.flagged for read in self.einsum.reads):
+            text.line("nothing = np.zeros(lanes, np.bool_)")
         for line in self.before:
             text.line(line)
         self.compute()
@@ -123,7 +125,7 @@ class Rows(Checks):
 
     def find(self, check: Check) -> None:
         """Write what finds a check, or where that is found already."""
-        for line in self.tables.get(id(check), check.lines):
+        for line in self.tables.get(id(check), (*check.head, *check.lines)):
             self.text.line(line)
 
     def prepare(self, outer: list[str], checks: list[Check]) -> None:
@@ -148,7 +150,7 @@ class Rows(Checks):
                 for other in checks:
                     if id(other) in self.tables and other.variables <= check.variables:
                         self.find(other)
-                for line in (*found, *check.lines):
+                for line in (*found, *check.head, *check.lines):
                     text.line(line)
                 text.depth = depth
                 self.tables[id(check)] = tuple(found)
@@ -186,9 +188,16 @@ class Rows(Checks):
         self.prepare(outer, checks)
         row = REDUCTIONS[einsum.op] if einsum.op is not None else None
         for level in range(len(outer) + 1):
-            if level:
+            if level > len(kept) and not has_values:
+                # What empties elements is the same along reduced variables, so one step tells.
+                text.line("if some:")
+                text.depth += 1
+                text.line(f"v_{outer[level - 1]} = 0")
+            elif level:
                 self.open(outer[level - 1])
             here = [check for check in checks if levels[id(check)] == level]
+            if level and (has_values or level <= len(kept)):
+                self.skip(here, is_kept=level == len(kept))
             if level == len(kept):
                 if checks:
                     text.line("k.start(el, True)")
@@ -205,16 +214,51 @@ class Rows(Checks):
                 for check in here:
                     if check not in filters:
                         self.empty(check)
-            for i, check in enumerate(filters):
-                # Where nothing is left, terms about the same variables can't tell anything new.
-                with text.block("if k.anything(el):") if i else nullcontext():
-                    self.find(check)
-                    self.empty(check)
+            with self.undecided(filters):
+                for i, check in enumerate(filters):
+                    # Where nothing is left, terms about the same variables tell nothing new.
+                    with text.block("if k.anything(el):") if i else nullcontext():
+                        self.find(check)
+                        self.empty(check)
         if has_values:
             self.points(row is not None)
         text.depth = inner
         self.store(row is not None, has_values)
         text.depth = depth
+
+    def skip(self, checks: list[Check], *, is_kept: bool) -> None:
+        """Write what goes on with the next step where a row that is read is all empty."""
+        text, name = self.text, self.einsum.name
+        for check in checks:
+            if check.flag and not is_kept:
+                text.line(f"if not {check.flag} and not {check.kept}:")
+                text.line("    continue")
+            elif check.flag and name in self.flagged:
+                with text.block(f"if some and {check.kept} and not {check.flag}:"):
+                    text.line(f"{self.flag(name, self.goal())} = False")
+                    text.line(f"c |= {check.bits} | ANY")
+                    text.line("continue")
+
+    @contextmanager
+    def undecided(self, filters: list[Check]) -> Iterator[None]:
+        """Write what is done where no term of a filter leaves all lanes empty by its extremes."""
+        decided = [check for check in filters if check.never and id(check) not in self.tables]
+        if not decided:
+            yield
+            return
+        text = self.text
+        text.line("is_never = False")
+        for check in decided:
+            with text.block("if not is_never:"):
+                for line in check.head:
+                    text.line(line)
+                text.line(f"is_never = {check.never}")
+            self.tables[id(check)] = check.lines
+        with text.block("if is_never and some:"):
+            text.line("k.start(el, False)")
+            text.line(f"c |= {decided[0].bits} | ANY")
+        with text.block("else:"):
+            yield
 
     def filters(self, checks: list[Check]) -> list[Check]:
         """Terms of a filter that empty elements and are about the same variables."""
@@ -290,13 +334,19 @@ class Rows(Checks):
 
     def store(self, is_reduction: bool, has_values: bool) -> None:
         """Write a row of the target and its presence."""
-        text = self.text
+        text, depth = self.text, self.text.depth
+        if self.einsum.name in self.flagged:
+            flag = self.flag(self.einsum.name, self.goal())
+            text.line(f"{flag} = k.anything(el)")
+            text.line(f"if {flag}:")
+            text.depth += 1
         if self.einsum.name in self.partial:
             text.line(f"k.copy({self.target('0', 'lanes', 'o')}, el)")
         if is_reduction and has_values:
             text.line(f"k.copy({self.target('0', 'lanes')}, acc)")
         if has_values and any(check.kept != "False" for check in self.checks):
             text.line(f"k.leave_nothing({self.target('0', 'lanes')}, el)")
+        text.depth = depth
 
 
 @dataclass(slots=True)

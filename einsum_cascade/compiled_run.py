@@ -131,7 +131,7 @@ class Run:
                 self.clear(name, arrays[name], flags[name])
         given: list[Any] = []
         for name in (*self.cascade.inputs, *steps.names):
-            given += [arrays.get(name), flags.get(name)]
+            given += [arrays.get(name), flags.get(name), None]
         s = np.zeros(len(steps.names), np.int64)
         for group in found:
             s = self.group(group, given, s, share)
@@ -183,6 +183,8 @@ class Run:
             places[place] = self.array(name, tuple(own), self.dtype)
             if self.steps.causes[name]:
                 places[place + 1] = self.array(f"o {name}", tuple(own), "bool")
+                if name in self.steps.flagged:
+                    places[place + 2] = self.array(f"a {name}", tuple(own[:-1]), "bool")
                 self.clear(name, places[place], places[place + 1])
         z = np.array(bounds, np.int64)
         for call in ready.calls:
@@ -195,7 +197,7 @@ class Run:
 def ready(run: Run) -> tuple[Ready, ...]:
     """Look up what all batch elements and chunks of a run have in common."""
     steps, cascade, extents = run.steps, run.cascade, run.extents
-    place = {name: 2 * i for i, name in enumerate((*cascade.inputs, *steps.names))}
+    place = {name: 3 * i for i, name in enumerate((*cascade.inputs, *steps.names))}
     found = []
     for (group, calls), lane in zip(steps.groups, steps.lanes, strict=True):
         shapes = {name: computed_shape(cascade, name, extents) for name in group.local}
@@ -203,7 +205,11 @@ def ready(run: Run) -> tuple[Ready, ...]:
         for call in calls:
             places: list[int] = []
             for name in call.tensors:
-                places += [place[name], place[name] + 1][: 2 if steps.causes.get(name) else 1]
+                places.append(place[name])
+                if steps.causes.get(name):
+                    places.append(place[name] + 1)
+                if name in steps.flagged:
+                    places.append(place[name] + 2)
             is_ragged = any(
                 math.prod(extents[part] for part in cascade.parts_of(rank)) > extents[rank]
                 for rank in call.splits

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_checks import Chunk
-from einsum_cascade.compiled_empty import FILTER, GAP, empty_causes, split_ranks
+from einsum_cascade.compiled_empty import FILTER, GAP, empty_causes, is_safe, split_ranks
 from einsum_cascade.compiled_gathers import Gather
 from einsum_cascade.compiled_groups import Group, groups
 from einsum_cascade.compiled_points import Points
@@ -65,8 +65,9 @@ class Steps:
     causes: Mapping[str, frozenset[str]]
     # Ranks that lanes mostly run along, of each group.
     lanes: tuple[str, ...]
-    # Tensors that are not written everywhere.
+    # Tensors that are not written everywhere, and those whose empty rows are not.
     gaps: frozenset[str]
+    flagged: frozenset[str]
 
 
 @functools.cache
@@ -83,7 +84,29 @@ def steps_of(cascade: Cascade, name: str) -> Steps:
     selected = {e.name for e in cascade.einsums if e.op is not None and REDUCTIONS[e.op].selects}
     gaps = selected | {tensor for tensor, why in causes.items() if GAP in why}
     names = tuple(dict.fromkeys(einsum.name for einsum in cascade.einsums))
-    return Steps(tuple(found), names, causes, tuple(lanes), frozenset(gaps))
+    flagged = {
+        tensor
+        for group, _ in found
+        for tensor in group.local
+        if causes[tensor] and GAP not in causes[tensor] and _is_flagged(cascade, tensor)
+    }
+    return Steps(tuple(found), names, causes, tuple(lanes), frozenset(gaps), frozenset(flagged))
+
+
+def _is_flagged(cascade: Cascade, tensor: str) -> bool:
+    """True if a tensor is made and read in rows of lanes only, so that a flag tells of each row."""
+    readers = [(e, read) for e in cascade.einsums for read in e.reads if read.tensor == tensor]
+    makers = [(e, e.target) for e in cascade.defining(tensor)]
+    for einsum, access in (*makers, *readers):
+        lane = lane_of(cascade, einsum, ())
+        *others, last = access.indices
+        if not others or lane is None or str(last) != lane:
+            return False
+        if any(lane in variables_in(index) for index in others):
+            return False
+        if not all(is_safe(cascade, access, axis) for axis in range(len(access.indices))):
+            return False
+    return len(makers) == 1
 
 
 def _main_lane(cascade: Cascade, group: Group) -> str:
@@ -173,6 +196,8 @@ class _Writer:
             names.append(f"t_{tensor}")
             if self.steps.causes.get(tensor):
                 names.append(f"o_{tensor}")
+            if tensor in self.steps.flagged:
+                names.append(f"a_{tensor}")
         return names
 
     def single(self, einsum: Einsum, call: Call, chunk: Chunk, suffix: str, text: Text) -> None:
@@ -222,6 +247,7 @@ class _Writer:
             numbers=self.numbers,
             text=text,
             partial=self.partial,
+            flagged=self.steps.flagged,
             chunk=chunk,
             has_empty=suffix != "",
             is_ragged=suffix == RAGGED,
