@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from einsum_cascade import compiled_fetches, compiled_multiply, formats
+from einsum_cascade import formats
 from einsum_cascade.arguments import Arguments, read_arguments
 from einsum_cascade.array_shapes import array_ranks, batch_index
 from einsum_cascade.cascade import Cascade, affine, variables_in
@@ -96,13 +96,19 @@ class Compiled:
         if self.numbers is not None:
             unit = self.numbers.unit.name
             text.line(f"EXP_METHOD, EXP_TABLE = g.unit_table(UNITS[{unit!r}])")
+        body = text.apart()
         for i, stage in enumerate(self.stages):
-            text.line("")
+            body.line("")
             if stage.lane is None:
-                write_steps(self.cascade, stage.cascade, f"stage{i}", self.numbers, text)
+                write_steps(self.cascade, stage.cascade, f"stage{i}", self.numbers, body)
             else:
-                write_stage(self.cascade, stage, f"stage{i}", width, self.numbers, text)
-        return str(text)
+                write_stage(self.cascade, stage, f"stage{i}", width, self.numbers, body)
+        found = str(body)
+        # What is behind symbols is compiled where it is called from only.
+        for module, functions in (("m", ("multiply",)), ("f", ("dots", "mixes"))):
+            if any(f"{module}.{function}(" in found for function in functions):
+                text.line(f"{module}.install({self.dtype!r})")
+        return str(text) + found
 
 
 def compile_(
@@ -196,8 +202,6 @@ def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
             tensors[name] = np.zeros((len(points), *shape), compiled.dtype)
             where[name] = np.arange(len(points))
         if stage.lane is None:
-            compiled_multiply.install(compiled.dtype)
-            compiled_fetches.install(compiled.dtype)
             steps = steps_of(part, f"stage{i}")
             run = Run(part, steps, module, given.extents, n, par, compiled.dtype)
             run.batch(tensors, where, len(points))
