@@ -16,9 +16,9 @@ from archsim.sweeps import fronts, storage
 from archsim.sweeps.axes import Value
 from archsim.sweeps.checking import check
 from archsim.sweeps.definition import Sweep, load_sweep
-from archsim.sweeps.dispatch import ALONE, dispatch
+from archsim.sweeps.dispatch import ALONE, Dispatch
 from archsim.sweeps.evaluation import Task
-from archsim.sweeps.inputs import Bases, Inputs, bases
+from archsim.sweeps.inputs import Inputs, bases
 from archsim.sweeps.sampling import sample
 from einsum_cascade.errors import Problem, Source, legal_words
 
@@ -131,12 +131,15 @@ def sweep(
     start = bases(found)
     check(found, start)
     store = storage.Store(None if out is None else Path(out))
+    few = found.points <= ALONE and found.level in ESTIMATES
+    dispatch = Dispatch(pickle.dumps(start), jobs, cluster, few)
     try:
         store.open(found, resume)
-        run = _Run(found, start, store, jobs, cluster, progress)
+        run = _Run(found, Inputs(start), store, dispatch, progress)
         keys = run.sample() if found.sampler else run.evaluate(list(found.grid()))
         rows = store.finish(keys)
     finally:
+        dispatch.close()
         store.close()
     path = store.folder / storage.RESULTS if store.folder else None
     return SweepResult(found, tuple(rows), path)
@@ -148,16 +151,13 @@ class _Run:
     def __init__(
         self,
         sweep: Sweep,
-        start: Bases,
+        inputs: Inputs,
         store: storage.Store,
-        jobs: int | None,
-        cluster: str | None,
+        dispatch: Dispatch,
         progress: Progress,
     ) -> None:
-        self.sweep, self.store, self.cluster, self.progress = sweep, store, cluster, progress
-        self.inputs, self.bases = Inputs(start), pickle.dumps(start)
-        few = sweep.points <= ALONE and sweep.level in ESTIMATES
-        self.jobs = 1 if jobs is None and few else jobs
+        self.sweep, self.inputs, self.store = sweep, inputs, store
+        self.dispatch, self.progress = dispatch, progress
         self.done, self.failed = 0, 0
 
     def evaluate(self, points: Sequence[tuple[int, ...]]) -> list[str]:
@@ -167,8 +167,7 @@ class _Run:
         known = {task.key for task in tasks} - new.keys()
         self._count(self.store.lines[key] for key in known)
         if new:
-            families = self._families(new.values())
-            for lines in dispatch(self.bases, families, self.jobs, self.cluster):
+            for lines in self.dispatch(self._families(new.values())):
                 self.store.add(lines)
                 self._count(text for _, text in lines)
         return [task.key for task in tasks]
