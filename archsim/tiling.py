@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import isqrt, prod
 
 from archsim.arch import Architecture
@@ -54,7 +55,7 @@ def tile(
         ArchError: splits contradict each other, or not even the smallest tile fits the buffer.
         CascadeError: the workload lacks the size of a rank.
     """
-    partitions = _partitions(cascade, mapping)
+    partitions = partitions_of(cascade, mapping)
     sizes = dict(workload.sizes)
     parts_of_any = {part for _, parts in partitions for part in parts}
     extents = {rank: workload.size(rank) for rank in cascade.ranks if rank not in parts_of_any}
@@ -125,7 +126,13 @@ def tile(
     return Tiling(tuple(extents.items()), partitions, tuple(names.items()), held, capacity, how)
 
 
-def _partitions(cascade: Cascade, mapping: Mapping) -> tuple[tuple[str, tuple[str, ...]], ...]:
+@lru_cache(maxsize=256)
+def partitions_of(cascade: Cascade, mapping: Mapping) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Parts of the ranks that a cascade or its mapping splits.
+
+    Raises:
+        ArchError: the two contradict each other.
+    """
     merged = dict(cascade.splits)
     for rank, parts in mapping.partitions:
         if merged.setdefault(rank, parts) != parts:
@@ -191,4 +198,4 @@ def _held(
     return found
 
 
-__all__ = ["FIT", "Tiling", "tile"]
+__all__ = ["FIT", "Tiling", "partitions_of", "tile"]
