@@ -13,7 +13,7 @@ mapping lists some.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
+from functools import partial
 from math import ceil, log2
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from archsim import sram
 from archsim.arch import Architecture, Array, Memory
 from archsim.errors import ArchError
 from archsim.estimate import Estimate
-from archsim.formulas import compute
+from archsim.formulas import Exact, compute, quotient
 from archsim.mapping import Defect
 from archsim.on_chip import buffer_words
 from archsim.outline import Job
@@ -37,7 +37,7 @@ class Spent(NamedTuple):
     component: str
     # The Einsum that caused it, or the tensor that was moved.
     cause: str
-    actions: Fraction | int
+    actions: Exact
     pj: float
     # The slot of a task, or the move, that it was spent in; known to simulations only.
     micro_op: str = ""
@@ -134,11 +134,10 @@ def _buffer(placed: Placed) -> Iterator[Spent]:
     buffer = placed.architecture.buffer
     if buffer is None or buffer.capacity_bytes is None:
         return
-    # Rows of the buffer for a word of one head.
-    each = Fraction(placed.batch * placed.architecture.word_bits, buffer.width_bits)
+    bits = placed.batch * placed.architecture.word_bits
     price = buffer_pj(buffer)
     for (cause, _, way), words in buffer_words(placed).items():
-        rows = words * each
+        rows = quotient(words * bits, buffer.width_bits)
         yield Spent(f"{buffer.name}.{way}", cause, rows, float(rows) * price[way])
 
 
@@ -154,23 +153,25 @@ def _memory(placed: Placed, estimate: Estimate) -> Iterator[Spent]:
     outer = placed.architecture.outer
     each = dict(placed.architecture.energy_pj).get("dram", 0.0)
     for tensor, amount in (*estimate.read_bytes, *estimate.write_bytes):
-        actions = amount * 8 / outer.width_bits
+        actions = quotient(amount * 8, outer.width_bits)
         yield Spent(outer.name, tensor, actions, float(actions) * each)
 
 
 def _defect(placed: Placed, defect: Defect) -> list[Spent]:
     names = dict(placed.tiling.names)
-    if names.get("M", Fraction(0)) < defect.from_keys:
+    if names.get("M", 0) < defect.from_keys:
         return []
-    at = placed.mapping.place("published", "energy_defects")
+    at = partial(placed.mapping.place, "published", "energy_defects")
     spent = []
     if defect.energy_pj is not None:
         pj = compute(defect.energy_pj, names, at) * placed.batch
-        spent.append(Spent("as_counted_by_paper", defect.what, Fraction(1), float(pj)))
+        spent.append(Spent("as_counted_by_paper", defect.what, 1, float(pj)))
     buffer = placed.architecture.buffer
     if defect.buffer_reads is not None and buffer is not None and buffer.capacity_bytes:
-        row = Fraction(buffer.width_bits, placed.architecture.word_bits)
-        rows = compute(defect.buffer_reads, names, at) * placed.batch / row
+        bits = (
+            compute(defect.buffer_reads, names, at) * placed.batch * placed.architecture.word_bits
+        )
+        rows = quotient(bits, buffer.width_bits)
         each = sram.read_pj(buffer.capacity_bytes, buffer.width_bits, buffer.ports, buffer.banks)
         spent.append(Spent("as_counted_by_paper", defect.what, rows, float(rows) * each))
     return spent

@@ -12,7 +12,6 @@ A closed form of a paper is not a bound and is never used here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 
 from archsim.arch import Array
@@ -43,7 +42,7 @@ def compute_cycles(placed: Placed) -> tuple[int, ...]:
 
 def against_traffic(placed: Placed, computed: tuple[int, ...]) -> Estimate:
     """The bound, given the compute cycles of each phase."""
-    cycles = (Fraction(number) for number in computed)
+    cycles = iter(computed)
     alone = [
         total(stage, [(phase, next(cycles)) for phase in stage.phases])
         for stage in placed.stages or (placed,)

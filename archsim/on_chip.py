@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from archsim.formulas import compute
+from archsim.formulas import Exact, compute
 from archsim.mapping import Mapping
 from archsim.outline import Factors, factors_of, leaves_of, leaves_of_tensor, size
 from archsim.placement import Placed
@@ -15,7 +14,7 @@ from einsum_cascade.cascade import Cascade
 from einsum_cascade.expressions import Expr
 
 
-def buffer_words(placed: Placed) -> dict[tuple[str, str, str], Fraction]:
+def buffer_words(placed: Placed) -> dict[tuple[str, str, str], Exact]:
     """Words between arrays and buffer for one head, by (cause, tensor, "read" or "write").
 
     An Einsum reads each held element it needs once for every tile loop that its variables span;
@@ -24,16 +23,15 @@ def buffer_words(placed: Placed) -> dict[tuple[str, str, str], Fraction]:
     """
     passing = _passing(placed.cascade, placed.mapping)
     extents, names = dict(placed.tiling.extents), dict(placed.tiling.names)
-    found: dict[tuple[str, str, str], Fraction] = {
-        (einsum, tensor, "read"): Fraction(size(words, extents))
-        for einsum, tensor, words in passing.reads
+    found: dict[tuple[str, str, str], Exact] = {
+        (einsum, tensor, "read"): size(words, extents) for einsum, tensor, words in passing.reads
     }
     for phase, writes in zip(placed.phases, passing.writes, strict=True):
         for name, made, spilled in writes:
-            words = Fraction(size(made, extents))
+            words: Exact = size(made, extents)
             if spilled is not None:
                 # A spilled share goes to memory as it is made, and is filled when it comes back.
-                words *= 1 - compute(spilled, names, placed.mapping.place("spilled", name))
+                words *= 1 - compute(spilled, names, partial(placed.mapping.place, "spilled", name))
             if words:
                 found[name, name, "write"] = words
         for name, words in phase.read:

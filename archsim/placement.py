@@ -13,7 +13,7 @@ Numbers are for one head (one point of the batch ranks B and H); `batch` says ho
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from functools import partial
 from math import prod
 
 from archsim.arch import Architecture, Array
@@ -21,7 +21,7 @@ from archsim.block_filters import BlockFilters
 from archsim.compatibility import misfits
 from archsim.errors import ArchError
 from archsim.filters import Filters, filters_of
-from archsim.formulas import compute
+from archsim.formulas import Exact, compute
 from archsim.mapping import Mapping
 from archsim.outline import Job, Outline, Part, outlined, size
 from archsim.packing import KEY_HEADS, packed
@@ -32,6 +32,8 @@ from einsum_cascade.cascade import Cascade, Workload
 
 # Ranks over which heads are independent; a cascade that names one has it as a rank of its own.
 BATCH_RANKS = ("B", "H")
+# Numbers of words by tensor; a share of a tensor may be a fraction.
+Words = tuple[tuple[str, Exact], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +56,17 @@ class Phase:
     """A group of fused Einsums, and the words that cross the outer memory's boundary in it."""
 
     work: tuple[Work, ...]
-    read: tuple[tuple[str, Fraction], ...]
-    write: tuple[tuple[str, Fraction], ...]
+    read: Words
+    write: Words
 
     def slots_on(self, array: str) -> int:
         """Issue slots that this phase needs of an array."""
         return sum(work.slots for work in self.work if work.array == array)
 
     @property
-    def words(self) -> Fraction:
+    def words(self) -> Exact:
         """Words read and written."""
-        return sum((words for _, words in (*self.read, *self.write)), Fraction(0))
+        return sum(words for _, words in (*self.read, *self.write))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +184,6 @@ def _work(
     return Work(job.einsum, job.array, number, job.slots * serial, job.slots * number, operations)
 
 
-Words = tuple[tuple[str, Fraction], ...]
-
-
 def _moved(
     part: Part,
     mapping: Mapping,
@@ -194,20 +193,23 @@ def _moved(
 ) -> tuple[Words, Words]:
     """Words that a phase reads and writes, each as often as the buffer does not hold it."""
     names = dict(tiling.names)
-    read: dict[str, Fraction] = {}
+    read: dict[str, Exact] = {}
     for one in part.reads:
-        if filters is not None:
-            words = Fraction(filters.words(one.loops, one.leaves, extents))
-        else:
-            words = Fraction(size(one.words, extents))
+        words: Exact = (
+            size(one.words, extents)
+            if filters is None
+            else filters.words(one.loops, one.leaves, extents)
+        )
         if one.refetch is not None:
-            words *= compute(one.refetch, names, mapping.place("refetch", one.tensor))
+            words *= compute(one.refetch, names, partial(mapping.place, "refetch", one.tensor))
         read[one.tensor] = words
-    write = {tensor: Fraction(size(words, extents)) for tensor, words in part.writes}
+    write: dict[str, Exact] = {tensor: size(words, extents) for tensor, words in part.writes}
     for tensor, share, whole in part.spilled:
-        words = compute(share, names, mapping.place("spilled", tensor)) * size(whole, extents)
-        read[tensor] = read.get(tensor, Fraction(0)) + words
-        write[tensor] = write.get(tensor, Fraction(0)) + words
+        words = compute(share, names, partial(mapping.place, "spilled", tensor)) * size(
+            whole, extents
+        )
+        read[tensor] = read.get(tensor, 0) + words
+        write[tensor] = write.get(tensor, 0) + words
     return tuple(read.items()), tuple((name, words) for name, words in write.items() if words)
 
 

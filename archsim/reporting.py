@@ -19,6 +19,7 @@ from archsim.action_counts import spend
 from archsim.energy import Spent, area, by_cause, by_component, by_micro_op, energy
 from archsim.errors import ArchError
 from archsim.estimate import Estimate, added
+from archsim.formulas import Exact
 from archsim.granules import TICKS
 from archsim.lower_bound import against_traffic, compute_cycles, lower_bound
 from archsim.lowering import lower_placed
@@ -260,11 +261,11 @@ def _phases(timeline: Timeline | ChainTimeline) -> tuple[Placed, tuple[Timeline,
 
 def _simulated(timeline: Timeline) -> Estimate:
     """Time and traffic of one Program."""
-    read: dict[str, Fraction] = {}
-    write: dict[str, Fraction] = {}
+    read: dict[str, Exact] = {}
+    write: dict[str, Exact] = {}
     for move in timeline.program.moves:
         table = read if move.kind == "fetch" else write
-        table[move.tensor] = Fraction(timeline.totals.moved.get(move.name, 0))
+        table[move.tensor] = timeline.totals.moved.get(move.name, 0)
     cycles = Fraction(timeline.cycles)
     return Estimate(cycles, tuple(read.items()), tuple(write.items()), _bottleneck(timeline))
 
@@ -384,11 +385,11 @@ def _area(architecture: arch.Architecture, accounting: str) -> dict[str, Any] | 
 
 
 def _traffic(found: Estimate) -> dict[str, Any]:
-    by_tensor: dict[str, Fraction] = {}
+    by_tensor: dict[str, Exact] = {}
     for tensor, amount in (*found.read_bytes, *found.write_bytes):
-        by_tensor[tensor] = by_tensor.get(tensor, Fraction(0)) + amount
-    read = sum((amount for _, amount in found.read_bytes), Fraction(0))
-    write = sum((amount for _, amount in found.write_bytes), Fraction(0))
+        by_tensor[tensor] = by_tensor.get(tensor, 0) + amount
+    read = sum(amount for _, amount in found.read_bytes)
+    write = sum(amount for _, amount in found.write_bytes)
     return {
         "dram_read": round(read),
         "dram_write": round(write),

@@ -43,14 +43,14 @@ class Forks(Generic[Found]):
         Raises:
             DiedError: a copy was killed, or the function failed in it.
         """
-        free, busy = list(self.copies), []
+        free = list(self.copies)
+        busy: list[Connection] = []
         while len(busy) < self.count and (piece := next(work, None)) is not None:
-            pipe = free.pop() if free else self._start()
-            pipe.send_bytes(piece)
-            busy.append(pipe)
+            busy.append(free.pop() if free else self._start())
+            busy[-1].send_bytes(piece)
         while busy:
-            for pipe in wait(busy):
-                assert isinstance(pipe, Connection)
+            ready = wait(busy)
+            for pipe in [pipe for pipe in busy if pipe in ready]:
                 try:
                     found: Found = pipe.recv()
                     # There is work for it again before anyone looks at what it found.
