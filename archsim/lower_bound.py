@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from archsim.arch import Array
 from archsim.estimate import Estimate, added, total
+from archsim.outline import Outline
 from archsim.placement import Phase, Placed
 from einsum_cascade.cascade import Cascade, Einsum, affine
 from einsum_cascade.expressions import Access, Apply, Expr
@@ -52,15 +53,13 @@ def against_traffic(placed: Placed, computed: tuple[int, ...]) -> Estimate:
 
 def recurrence_cycles(placed: Placed, phase: Phase) -> int:
     """Cycles of the slowest recurrence of a phase; heads and tiles may run side by side."""
-    cascade = placed.cascade
     names = {work.einsum for work in phase.work}
+    extents = dict(placed.tiling.extents)
     slowest = 0
-    for loop, circuits in _recurrences(cascade):
-        if {einsum.name for einsum in loop.einsums} <= names:
-            steps = dict(placed.tiling.extents)[loop.rank]
-            if placed.filters is not None:
-                steps = placed.filters.steps(loop.rank)
-            slowest = max(slowest, steps * _step_cycles(placed, circuits))
+    for rank, own, cycles in _recurrences(placed.outline):
+        if own <= names:
+            steps = placed.filters.steps(rank) if placed.filters is not None else extents[rank]
+            slowest = max(slowest, steps * cycles)
     return slowest
 
 
@@ -76,11 +75,18 @@ class _Edge:
 Circuit = tuple[_Edge, ...]
 
 
-@lru_cache(maxsize=64)
-def _recurrences(cascade: Cascade) -> tuple[tuple[Loop, tuple[Circuit, ...]], ...]:
-    # One cascade is usually bounded at many sizes; its order is the same at each.
-    loops = _loops(plan(cascade.einsums, dict(cascade.variables)))
-    return tuple((loop, _circuits(cascade, loop)) for loop in loops)
+@lru_cache(maxsize=256)
+def _recurrences(outline: Outline) -> tuple[tuple[str, frozenset[str], int], ...]:
+    """Rank, Einsums and cycles of a step of each recurrence; the same at all sizes."""
+    cascade = outline.cascade
+    return tuple(
+        (
+            loop.rank,
+            frozenset(einsum.name for einsum in loop.einsums),
+            _step_cycles(outline, _circuits(cascade, loop)),
+        )
+        for loop in _loops(plan(cascade.einsums, dict(cascade.variables)))
+    )
 
 
 def _loops(steps: Plan) -> list[Loop]:
@@ -108,19 +114,20 @@ def _circuits(cascade: Cascade, loop: Loop) -> tuple[Circuit, ...]:
     )
 
 
-def _step_cycles(placed: Placed, circuits: tuple[Circuit, ...]) -> int:
+def _step_cycles(outline: Outline, circuits: tuple[Circuit, ...]) -> int:
     """Least cycles from one step's state to the next: the slowest cycle through the recurrence.
 
     A cycle that looks several steps back spends its latency on all of them.
     """
-    where = dict(placed.mapping.placements)
+    arrays = {array.name: array for array in reversed(outline.arrays)}
+    where = dict(outline.mapping.placements)
     best = 0
     for circuit in circuits:
         steps = sum(edge.steps for edge in circuit)
         if steps:
             latency = 0
             for edge in circuit:
-                array = placed.architecture.array(where[edge.reader.name].array or "")
+                array = arrays.get(where[edge.reader.name].array or "")
                 latency += _latency(edge.reader.map, edge.read, array) or 0
             best = max(best, latency // steps)
     return best

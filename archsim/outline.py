@@ -144,10 +144,13 @@ class Part:
     spilled: tuple[tuple[str, Expr, Factors], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Outline:
     """A cascade on arrays of any size, through a mapping."""
 
+    cascade: Cascade
+    mapping: TileMapping
+    arrays: tuple[Array, ...]
     shapes: tuple[Shape, ...] = ()
     parts: tuple[Part, ...] = ()
 
@@ -164,7 +167,7 @@ def outlined(cascade: Cascade, mapping: TileMapping, arrays: tuple[Array, ...]) 
     if next(misfits(cascade, "", arrays, mapping), None) is not None:
         return None
     if mapping.layouts:
-        return Outline()
+        return Outline(cascade, mapping, arrays)
     partitions = partitions_of(cascade, mapping)
     where = dict(mapping.placements)
     shapes: dict[Shape, int] = {}
@@ -176,7 +179,7 @@ def outlined(cascade: Cascade, mapping: TileMapping, arrays: tuple[Array, ...]) 
     parts = tuple(
         _part(cascade, mapping, partitions, group, jobs) for group in mapping.phases or (jobs,)
     )
-    return Outline(tuple(shapes), parts)
+    return Outline(cascade, mapping, arrays, tuple(shapes), parts)
 
 
 def _job(
