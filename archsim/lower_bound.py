@@ -11,6 +11,7 @@ A closed form of a paper is not a bound and is never used here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -97,24 +98,30 @@ def _loops(steps: Plan) -> list[Loop]:
     return found
 
 
-def _circuits(cascade: Cascade, loop: Loop) -> tuple[Circuit, ...]:
+def _circuits(cascade: Cascade, loop: Loop) -> Iterator[Circuit]:
     """The cycles through a recurrence, from one step's state to that of a later one."""
-    import networkx as nx
-
-    graph = nx.DiGraph()
+    edges: dict[str, dict[str, _Edge]] = {einsum.name: {} for einsum in loop.einsums}
     for reader in loop.einsums:
         for read in reader.reads:
             for writer in loop.einsums:
                 if writer.name == read.tensor:
                     steps = _distance(cascade, writer, read, loop.rank)
-                    graph.add_edge(writer.name, reader.name, edge=_Edge(reader, read, steps))
-    return tuple(
-        tuple(graph.edges[a, b]["edge"] for a, b in zip(cycle, [*cycle[1:], cycle[0]], strict=True))
-        for cycle in nx.simple_cycles(graph)
-    )
+                    edges[writer.name][reader.name] = _Edge(reader, read, steps)
+
+    def onward(path: Circuit, here: str, left: frozenset[str]) -> Iterator[Circuit]:
+        for reader, edge in edges[here].items():
+            if reader == start:
+                yield (*path, edge)
+            elif reader in left:
+                yield from onward((*path, edge), reader, left - {reader})
+
+    names = tuple(edges)
+    for i, start in enumerate(names):
+        # A cycle is found at the first of its Einsums.
+        yield from onward((), start, frozenset(names[i + 1 :]))
 
 
-def _step_cycles(outline: Outline, circuits: tuple[Circuit, ...]) -> int:
+def _step_cycles(outline: Outline, circuits: Iterable[Circuit]) -> int:
     """Least cycles from one step's state to the next: the slowest cycle through the recurrence.
 
     A cycle that looks several steps back spends its latency on all of them.
