@@ -166,6 +166,15 @@ def placed_alone(placed: Placed, *, double_buffer: bool = True) -> tuple[Placed,
     return tuple(stages)
 
 
+def placed_on(placed: Placed, architecture: Architecture) -> Placed:
+    """The same on an architecture that differs in the speed of its outer memory and clock only."""
+    if placed.architecture is architecture:
+        return placed
+    whole = placed.whole and replace(placed.whole, architecture=architecture)
+    stages = tuple(placed_on(stage, architecture) for stage in placed.stages)
+    return replace(placed, architecture=architecture, stages=stages, whole=whole)
+
+
 def _work(
     job: Job,
     points: list[int],

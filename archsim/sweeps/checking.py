@@ -10,7 +10,7 @@ from archsim.errors import ArchError
 from archsim.placement import BATCH_RANKS, known_ranks
 from archsim.sweeps.axes import Value
 from archsim.sweeps.definition import KINDS, Sweep
-from archsim.sweeps.inputs import Bases, Inputs, field_names, named_in, sizes_of
+from archsim.sweeps.inputs import Inputs, field_names, named_in, sizes_of
 from archsim.sweeps.overrides import whole_path
 from archsim.sweeps.schema import neighborhood_model, numbers_model
 from archsim.sweeps.special import TILES, WINDOWS
@@ -44,9 +44,8 @@ PASSES = ("passes", "traffic_bytes.", "buffer_bytes.capacity", "sizes.")
 ERRORS = ("error_rms", "error_max")
 
 
-def check(sweep: Sweep, found: Bases) -> None:
+def check(sweep: Sweep, inputs: Inputs) -> None:
     """Try every value of every axis once, alone; ArchError with the places of those not legal."""
-    inputs = Inputs(found)
     problems: list[Problem] = []
     for axis in sweep.axes:
         for path in axis.paths:

@@ -17,7 +17,7 @@ from archsim.sweeps.axes import Value
 from archsim.sweeps.checking import check
 from archsim.sweeps.definition import Sweep, load_sweep
 from archsim.sweeps.dispatch import ALONE, Dispatch
-from archsim.sweeps.evaluation import Task
+from archsim.sweeps.evaluation import Task, inputs_of
 from archsim.sweeps.inputs import Inputs, bases
 from archsim.sweeps.sampling import sample
 from einsum_cascade.errors import Problem, Source, legal_words
@@ -128,14 +128,15 @@ def sweep(
         hint = "None takes all cores"
         raise ArchError(Problem(Source("jobs"), f"{jobs!r} is no number of processes", hint=hint))
     found = load_sweep(sweep)
-    start = bases(found)
-    check(found, start)
+    start = pickle.dumps(bases(found))
+    inputs = inputs_of(start)
+    check(found, inputs)
     store = storage.Store(None if out is None else Path(out))
     few = found.points <= ALONE and found.level in ESTIMATES
-    dispatch = Dispatch(pickle.dumps(start), jobs, cluster, few)
+    dispatch = Dispatch(start, jobs, cluster, few)
     try:
         store.open(found, resume)
-        run = _Run(found, Inputs(start), store, dispatch, progress)
+        run = _Run(found, inputs, store, dispatch, progress)
         keys = run.sample() if found.sampler else run.evaluate(list(found.grid()))
         rows = store.finish(keys)
     finally:
