@@ -145,6 +145,9 @@ def _print(result: SweepResult) -> None:
 @contextmanager
 def _progress() -> Iterator[Progress]:
     """A bar with the time left on standard error, or a line now and then if nobody watches."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -154,22 +157,20 @@ def _progress() -> Iterator[Progress]:
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines()
-        return
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.description}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    # A thread that refreshes it would be alive where this process is copied.
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
         task = bar.add_task("")
 
         def show(done: int, failed: int, points: int) -> None:
             text = f"{failed} failed" if failed else ""
-            bar.update(task, completed=done, total=points, description=text)
+            bar.update(task, completed=done, total=points, description=text, refresh=True)
 
         yield show
 
