@@ -643,8 +643,8 @@ def test_no_scheduler_at_the_address(tmp_path: Path) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60))
-def test_chunks_hold_every_point_once(families: int, members: int, size: int) -> None:
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60), st.integers(1, 5))
+def test_chunks_hold_every_point_once(families: int, members: int, size: int, workers: int) -> None:
     import pickle
 
     from archsim.sweeps.dispatch import Pace, chunks
@@ -653,7 +653,9 @@ def test_chunks_hold_every_point_once(families: int, members: int, size: int) ->
     pace = Pace()
     pace.size = size
     groups = [[Task(f"{f}.{m}", {}) for m in range(members)] for f in range(families)]
-    found = [pickle.loads(chunk).tasks for chunk in chunks(b"", groups, pace)]
+    found = [pickle.loads(chunk).tasks for chunk in chunks(b"", groups, pace, workers)]
     keys = [task.key for tasks in found for task in tasks]
     assert keys == [task.key for group in groups for task in group]
     assert max(map(len, found)) <= 4 * size
+    # A worker that takes the last chunk keeps the others waiting for little.
+    assert len(found[-1]) <= max(4, len(keys) // workers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from os import cpu_count
@@ -37,18 +37,23 @@ class Pace:
         self.size = min(LARGEST_CHUNK, max(1, (self.size + fitting) // 2))
 
 
-def chunks(bases: bytes, families: Iterable[list[Task]], pace: Pace) -> Iterator[bytes]:
-    """Pack families of points into chunks; one is split only if it is much larger than a chunk."""
+def chunks(
+    bases: bytes, families: Collection[list[Task]], pace: Pace, workers: int
+) -> Iterator[bytes]:
+    """Pack families of points into chunks; one is split only if it is much larger than a chunk.
+
+    Chunks become small towards the end, so that all workers end together.
+    """
+    left = sum(map(len, families))
     waiting: list[Task] = []
     for family in families:
-        for task in family:
+        for number, task in enumerate(family, 1):
             waiting.append(task)
-            if len(waiting) >= 4 * pace.size:
+            size = min(pace.size, -(-left // (2 * workers)))
+            if len(waiting) >= (size if number == len(family) else 4 * size):
                 yield pickle.dumps(Chunk(bases, tuple(waiting)))
+                left -= len(waiting)
                 waiting = []
-        if len(waiting) >= pace.size:
-            yield pickle.dumps(Chunk(bases, tuple(waiting)))
-            waiting = []
     if waiting:
         yield pickle.dumps(Chunk(bases, tuple(waiting)))
 
@@ -73,17 +78,19 @@ class Dispatch:
             few: points take less time than fresh processes would start in.
         """
         self.bases, self.cluster, self.pace = bases, cluster, Pace()
-        count = jobs or cpu_count() or 1
-        self.forks = Forks(evaluate_pickled, count) if count > 1 and are_safe() else None
-        self.jobs = 1 if jobs is None and few else count
+        self.jobs = jobs or cpu_count() or 1
+        copied = cluster is None and self.jobs > 1 and are_safe()
+        self.forks = Forks(evaluate_pickled, self.jobs) if copied else None
+        if jobs is None and few and self.forks is None:
+            self.jobs = 1
 
-    def __call__(self, families: Iterable[list[Task]]) -> Iterator[Lines]:
+    def __call__(self, families: Collection[list[Task]]) -> Iterator[Lines]:
         """Lines as they are found; `families` are points side by side that share work.
 
         Raises:
             ArchError: no scheduler at the address, workers of another version, or a dead worker.
         """
-        for found, seconds in self._results(chunks(self.bases, families, self.pace)):
+        for found, seconds in self._results(chunks(self.bases, families, self.pace, self.jobs)):
             self.pace.learn(len(found), seconds)
             yield found
 

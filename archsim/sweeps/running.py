@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,7 +189,7 @@ class _Run:
         self.inputs.make_room()
         return Task(self.inputs.key(values), values)
 
-    def _families(self, tasks: Iterable[Task]) -> Iterable[list[Task]]:
+    def _families(self, tasks: Iterable[Task]) -> Collection[list[Task]]:
         """Points that share work, side by side."""
         families: dict[str, list[Task]] = {}
         for task in tasks:
