@@ -117,6 +117,7 @@ def _print(result: SweepResult) -> None:
     """The front as a table, and why points failed."""
     from archsim.sweeps.metrics import shorts
     from archsim.sweeps.reading import results_of
+    from archsim.sweeps.results import has
 
     found = results_of(result.sweep, list(result.rows))
     front, names = found.front, shorts(result.sweep.varied)
@@ -135,7 +136,8 @@ def _print(result: SweepResult) -> None:
         print(f"... and {len(front) - SHOWN} more")
     done = len(result.rows) - result.failed
     print(f"{done:,} points evaluated, {result.failed:,} failed: {result.path}")
-    missing = [path for path, _ in result.sweep.objectives if path not in result.numbers]
+    objectives = [path for path, _ in result.sweep.objectives]
+    missing = [path for path in objectives if not any(has(row, path) for row in result.rows)]
     if missing and done:
         print(f"no point has {', '.join(missing)}, so none can be the best: see objectives")
     for message, count in result.failures():

@@ -6,6 +6,7 @@ process is open in it, so that neither a lock nor the pipe of another copy outli
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -82,6 +83,8 @@ class Forks(Generic[Found]):
 
 def _serve(pipe: Connection, function: Callable[[bytes], Found]) -> None:
     """What a copy does, until nobody is at the other end."""
+    # What is here stays: looking through it for garbage takes time, and makes copies of its pages.
+    gc.freeze()
     # Ctrl-C is for the process that waits for the results; it ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.closerange(3, pipe.fileno())
