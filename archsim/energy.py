@@ -67,8 +67,9 @@ def energy(placed: Placed, estimate: Estimate, accounting: str = "consistent") -
     kinds = (_operators, _registers, _buffer)
     spent = [one for kind in kinds for part in alone for one in kind(part)]
     spent += _memory(placed, estimate)
-    kept = [one for one in spent if one.component.rsplit(".", 1)[-1] not in omitted]
-    return (*kept, *(one for defect in defects for one in _defect(placed, defect)))
+    if omitted:
+        spent = [one for one in spent if one.component.rsplit(".", 1)[-1] not in omitted]
+    return (*spent, *(one for defect in defects for one in _defect(placed, defect)))
 
 
 def by_component(spent: tuple[Spent, ...]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
 
-from archsim.arch import Architecture, Array
+from archsim.arch import Architecture
 from archsim.block_filters import BlockFilters
 from archsim.compatibility import misfits
 from archsim.errors import ArchError
@@ -118,7 +118,7 @@ def place(
         CascadeError: the workload lacks the size of a rank.
     """
     cascade, workload = packed(recognised(cascade, mapping), workload)
-    plan = outlined(cascade, mapping, _of_any_size(architecture.arrays))
+    plan = outlined(cascade, mapping, architecture.arrays_of_any_size)
     if plan is None:
         raise ArchError(misfits(cascade, architecture.name, architecture.arrays, mapping))
     batch = prod(workload.size(rank, 1) for rank in BATCH_RANKS if rank not in cascade.ranks)
@@ -142,13 +142,6 @@ def place(
         for part in plan.parts
     )
     return Placed(cascade, workload, architecture, mapping, tiling, batch, phases, plan, filters)
-
-
-def _of_any_size(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-    """Arrays without the sizes of their axes, on which nothing in an outline depends."""
-    return tuple(
-        replace(array, axes=tuple((axis, 1) for axis, _ in array.axes)) for array in arrays
-    )
 
 
 _NO_TILING = Tiling((), (), (), 0, None, "")

@@ -58,7 +58,8 @@ def tile(
     partitions = partitions_of(cascade, mapping)
     sizes = dict(workload.sizes)
     parts_of_any = {part for _, parts in partitions for part in parts}
-    extents = {rank: workload.size(rank) for rank in cascade.ranks if rank not in parts_of_any}
+    whole_ranks = (rank for rank in cascade.ranks if rank not in parts_of_any)
+    extents = {rank: sizes[rank] if rank in sizes else workload.size(rank) for rank in whole_ranks}
     names: dict[str, Exact] = dict(extents)
     for array in architecture.arrays:
         for axis, size in array.axes:
@@ -69,7 +70,7 @@ def tile(
     defaults = dict(cascade.default_sizes)
     fitted: list[tuple[str, str, int]] = []
     for whole, parts in partitions:
-        left = extents.setdefault(whole, workload.size(whole))
+        left = extents.setdefault(whole, sizes[whole] if whole in sizes else workload.size(whole))
         names[whole] = left
         for part in reversed(parts[1:]):
             wanted = tiles.get(part)
@@ -97,7 +98,7 @@ def tile(
 
     def held_bytes(sizes: dict[str, int]) -> int:
         words = sum(
-            prod(sizes[rank] for rank in ranks) * (2 if tensor in twice else 1)
+            prod([sizes[rank] for rank in ranks]) * (2 if tensor in twice else 1)
             for tensor, ranks in tensors
         )
         return words * architecture.word_bits // 8

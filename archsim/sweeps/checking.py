@@ -17,8 +17,6 @@ from archsim.sweeps.special import TILES, WINDOWS
 from einsum_cascade.cascade import Cascade
 from einsum_cascade.documents import Document
 from einsum_cascade.errors import CascadeError, Problem, legal_words
-from einsum_cascade.exp_units import UNITS
-from einsum_cascade.neighborhood_tiles import read_shape
 
 Place = tuple[str | int, ...]
 # What may stand in front of the first dot of a path. A label says nothing but what to call a point.
@@ -194,6 +192,9 @@ def _bad_field(
 ) -> Iterator[Problem]:
     """A value of a section that its model refuses, no shape, or no unit that computes 2^x."""
     from pydantic import ValidationError
+
+    from einsum_cascade.exp_units import UNITS
+    from einsum_cascade.neighborhood_tiles import read_shape
 
     hint = ""
     try:

@@ -192,7 +192,7 @@ class Inputs:
         sections = ("sizes", "neighborhood", "numbers")
         rest = {path: values[path] for head in sections for path, _ in _inside(head, paths)}
         parts = [named and named[1] for named in found.values()]
-        return digest([parts, rest, self.slow[hardware[1]]])
+        return repr((parts, rest, self.slow[hardware[1]]))
 
     def point(self, values: Mapping[str, Value]) -> Point:
         """The inputs of a point; CascadeError or ArchError where a value is not legal."""
