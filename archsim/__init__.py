@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from archsim.chain import Chain
     from archsim.encoder import LayerReport, run_layer
     from archsim.errors import ArchError
+    from archsim.ladder import bound, run
+    from archsim.ladder import published_report as published
     from archsim.lowering import lower
     from archsim.mapping import Mapping, load_mapping
     from archsim.matrix_product import GemmReport, gemm
     from archsim.placement import Placed, place
     from archsim.program import Program
     from archsim.program_file import load_program
-    from archsim.reporting import Report, bound, report, run
-    from archsim.reporting import published_report as published
+    from archsim.reporting import Report
     from archsim.reproduction import reproduce_fusemax
+    from archsim.simulated_reports import report
     from archsim.simulation import simulate
     from archsim.sweeps.running import SweepResult, sweep
     from archsim.timeline import Timeline
@@ -40,7 +42,7 @@ _HOME = {
     "Report": ("reporting", "Report"),
     "SweepResult": ("sweeps.running", "SweepResult"),
     "Timeline": ("timeline", "Timeline"),
-    "bound": ("reporting", "bound"),
+    "bound": ("ladder", "bound"),
     "evaluate_many": ("batches", "evaluate_many"),
     "gemm": ("matrix_product", "gemm"),
     "load_architecture": ("arch", "load_architecture"),
@@ -48,10 +50,10 @@ _HOME = {
     "load_program": ("program_file", "load_program"),
     "lower": ("lowering", "lower"),
     "place": ("placement", "place"),
-    "published": ("reporting", "published_report"),
-    "report": ("reporting", "report"),
+    "published": ("ladder", "published_report"),
+    "report": ("simulated_reports", "report"),
     "reproduce_fusemax": ("reproduction", "reproduce_fusemax"),
-    "run": ("reporting", "run"),
+    "run": ("ladder", "run"),
     "run_layer": ("encoder", "run_layer"),
     "simulate": ("simulation", "simulate"),
     "sweep": ("sweeps.running", "sweep"),

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from archsim.actions import Count, Row, TaskActions, actions_of
-from archsim.energy import Spent, action_pj, buffer_pj, kind_of
+from archsim.energy import Spent, action_pj, buffer_pj
+from archsim.operator_counts import kind_of
 from archsim.program import Program
 from archsim.timeline import Timeline
 

@@ -13,7 +13,7 @@ uses more than one array of a name, or more than one level on chip, is refused w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -64,6 +64,16 @@ class Array:
     return_entries: int = 8
     # What its multipliers take: "bf16" (exact products) or "fp32" (rounded ones).
     multiplier: str = "fp32"
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Hash everything once: what is known of arrays is looked up for every point."""
+        compared = tuple(getattr(self, one.name) for one in fields(self) if one.compare)
+        object.__setattr__(self, "_hash", hash(compared))
+
+    def __hash__(self) -> int:
+        """Hash as computed once."""
+        return self._hash
 
     @property
     def pes(self) -> int:
@@ -122,6 +132,15 @@ class Architecture:
     latency: Latency = field(default_factory=Latency)
     description: str = field(default="", compare=False)
     document: Document | None = field(default=None, compare=False, repr=False)
+    # The arrays without the sizes of their axes, on which an outline does not depend.
+    arrays_of_any_size: tuple[Array, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Take the sizes away once."""
+        arrays = tuple(
+            replace(array, axes=tuple((axis, 1) for axis, _ in array.axes)) for array in self.arrays
+        )
+        object.__setattr__(self, "arrays_of_any_size", arrays)
 
     def array(self, name: str) -> Array | None:
         """Return an array by name."""

@@ -8,6 +8,7 @@ and the buffer doubles until the lanes, not the memory, set the pace.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import ceil
 
 from archsim.arch import Architecture, load_architecture
@@ -77,7 +78,8 @@ def sweep_point(workload: Workload, pe_dim: int) -> SweepPoint:
         assert rate is not None
         lanes = placed.phases[0].slots_on("array_1d") * placed.batch
         # One buffer of the whole rank is the end: more cannot save traffic.
-        if moved / rate <= lanes / architecture.clock_hz or dict(placed.tiling.extents)["P2"] == 1:
+        seconds = Fraction(moved) / rate
+        if seconds <= lanes / architecture.clock_hz or dict(placed.tiling.extents)["P2"] == 1:
             break
         multiplier *= 2
     array = architecture.arrays[0]

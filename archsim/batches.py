@@ -8,7 +8,7 @@ are evaluated family by family, whatever their order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,22 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.arch import Architecture, load_architecture
-from archsim.chain import Chain
 from archsim.errors import ArchError
-from archsim.lowering import lower_placed
 from archsim.mapping import Mapping as TileMapping
 from archsim.mapping import load_mapping
-from archsim.placement import Placed, place
-from archsim.ports import ports_asked
-from archsim.program import Program
-from archsim.reporting import ESTIMATES, Report, Steady, make_report, report, steady_of
-from archsim.timeline import ChainTimeline, Timeline
+from archsim.placement import Placed, place, placed_on
+from archsim.reporting import ESTIMATES, Report, make_report
 from einsum_cascade.cascade import Cascade, Workload
 from einsum_cascade.catalog import load, workload_document, workload_from_document
 from einsum_cascade.errors import Problem, Source, SourceError, legal_words
 
 if TYPE_CHECKING:
-    from archsim.engine import Prepared
+    from archsim.families import Simulated
 
 LEVELS = (*ESTIMATES, "tile")
 
@@ -43,17 +38,6 @@ class Point(NamedTuple):
     workload: Workload | str
     architecture: Architecture | str
     mapping: TileMapping | str
-
-
-@dataclass
-class _Family:
-    """What points of a family have in common, once the first of them has been run."""
-
-    # A Program, or those of several phases; at levels that don't simulate, where Einsums run.
-    lowered: Program | Chain | None = None
-    placed: Placed | None = None
-    known: tuple[dict[int, Prepared], ...] = ()
-    steady: Steady | None = field(default=None)
 
 
 def evaluate_many(
@@ -169,6 +153,14 @@ def without_speed(architecture: Architecture) -> Architecture:
     return replace(architecture, memories=memories, clock_hz=1)
 
 
+@dataclass
+class _Family:
+    """What points of a family have in common, once the first of them has been run."""
+
+    placed: Placed | None = None
+    simulated: Simulated | None = None
+
+
 def _evaluate(family: _Family, point: Point, level: str, accounting: str) -> Report:
     cascade, workload, architecture, mapping = point
     assert isinstance(cascade, Cascade)
@@ -178,61 +170,20 @@ def _evaluate(family: _Family, point: Point, level: str, accounting: str) -> Rep
     if family.placed is None:
         double = level != "published"
         family.placed = place(cascade, workload, architecture, mapping, double_buffer=double)
-    placed = _placed_on(family.placed, architecture)
+    placed = placed_on(family.placed, architecture)
     if level in ESTIMATES:
         return make_report(placed, level, accounting)
-    if family.lowered is None:
-        family.lowered = lower_placed(family.placed)
-        count = len(family.lowered.programs) if isinstance(family.lowered, Chain) else 1
-        family.known = tuple({} for _ in range(count))
-    timeline = _simulate(family.lowered, placed, family.known)
-    if family.steady is None:
-        phases = timeline.phases if isinstance(timeline, ChainTimeline) else (timeline,)
-        for phase in phases:
-            ports_asked(phase)
-        family.steady = steady_of(timeline, accounting)
-    return report(timeline, level, accounting, family.steady)
+    if family.simulated is None:
+        from archsim.families import Simulated
 
-
-def _placed_on(placed: Placed, architecture: Architecture) -> Placed:
-    """The same, on an architecture of the family."""
-    if placed.architecture is architecture:
-        return placed
-    whole = placed.whole and replace(placed.whole, architecture=architecture)
-    stages = tuple(_placed_on(stage, architecture) for stage in placed.stages)
-    return replace(placed, architecture=architecture, stages=stages, whole=whole)
-
-
-def _simulate(
-    lowered: Program | Chain, placed: Placed, known: tuple[dict[int, Prepared], ...]
-) -> Timeline | ChainTimeline:
-    """Simulate what was lowered for another architecture of the family."""
-    if isinstance(lowered, Program):
-        return _run(replace(lowered, placed=placed), known[0])
-    programs = tuple(
-        replace(program, placed=_placed_on(program.placed, placed.architecture))
-        for program in lowered.programs
-    )
-    chain = replace(lowered, placed=placed, programs=programs)
-    return ChainTimeline(chain, tuple(map(_run, programs, known)))
-
-
-def _run(program: Program, known: dict[int, Prepared]) -> Timeline:
-    """Run in the fast engine whatever it can run: nobody asks for the facts of a short run."""
-    from archsim import engine
-    from archsim.simulation import simulate_tiles
-    from archsim.tile_tables import NotCountableError
-
-    try:
-        return engine.run_program(program, known)
-    except (NotCountableError, engine.FailedError):
-        return simulate_tiles(program)
+        family.simulated = Simulated(placed)
+    return family.simulated.report(placed, level, accounting)
 
 
 def leaves(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     """Values of nested tables by their path."""
     for name, value in table.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             yield from leaves(value, f"{path}{name}.")
         else:
             yield path + name, value

@@ -137,7 +137,7 @@ def check(
             is_program = {"nest", "registers", "order"} & set(document.data)
             if {"over", "objectives", "arch", "sampler"} & set(document.data):
                 found = definition.sweep_from(document)
-                checking.check(found, inputs.bases(found))
+                checking.check(found, inputs.Inputs(inputs.bases(found)))
                 what = f"sweep {found.name} of {found.points:,} points"
             elif "cascade" in document.data and not is_program:
                 what = f"cascade {catalog.cascade_from(document).name}"

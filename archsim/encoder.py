@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from archsim.arch import Architecture, load_architecture
+from archsim.ladder import run
 from archsim.mapping import Mapping, load_mapping
 from archsim.packing import KEY_HEADS
 from archsim.quantities import show_bytes, show_seconds
-from archsim.reporting import Report, run
+from archsim.reporting import Report
 from einsum_cascade.cascade import Cascade, Workload, workload_from
 from einsum_cascade.catalog import load
 

@@ -12,32 +12,32 @@ mapping lists some.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from fractions import Fraction
-from math import ceil, log2, prod
+from collections.abc import Iterable, Iterator
+from functools import partial
+from math import ceil, log2
+from typing import NamedTuple
 
 from archsim import sram
 from archsim.arch import Architecture, Array, Memory
 from archsim.errors import ArchError
 from archsim.estimate import Estimate
-from archsim.formulas import compute
+from archsim.formulas import Exact, compute, quotient
 from archsim.mapping import Defect
+from archsim.on_chip import buffer_words
+from archsim.outline import Job
 from archsim.placement import Placed, Work
-from einsum_cascade.cascade import Einsum
 from einsum_cascade.errors import Problem, Source, legal_words
 
 ACCOUNTINGS = ("consistent", "paper")
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(NamedTuple):
     """Energy of one component for one Einsum or tensor, over all heads."""
 
     component: str
     # The Einsum that caused it, or the tensor that was moved.
     cause: str
-    actions: Fraction
+    actions: Exact
     pj: float
     # The slot of a task, or the move, that it was spent in; known to simulations only.
     micro_op: str = ""
@@ -67,8 +67,9 @@ def energy(placed: Placed, estimate: Estimate, accounting: str = "consistent") -
     kinds = (_operators, _registers, _buffer)
     spent = [one for kind in kinds for part in alone for one in kind(part)]
     spent += _memory(placed, estimate)
-    kept = [one for one in spent if one.component.rsplit(".", 1)[-1] not in omitted]
-    return (*kept, *(one for defect in defects for one in _defect(placed, defect)))
+    if omitted:
+        spent = [one for one in spent if one.component.rsplit(".", 1)[-1] not in omitted]
+    return (*spent, *(one for defect in defects for one in _defect(placed, defect)))
 
 
 def by_component(spent: tuple[Spent, ...]) -> dict[str, float]:
@@ -93,25 +94,19 @@ def _add_up(entries: Iterable[tuple[str, float]]) -> dict[str, float]:
     return total
 
 
-def _operators(placed: Placed) -> list[Spent]:
-    spent = []
+def _operators(placed: Placed) -> Iterator[Spent]:
     table = dict(placed.architecture.energy_pj)
-    for work in placed.work:
-        array = placed.architecture.array(work.array or "")
-        for operator, count in work.operations:
-            row = array.cost(operator) if array else None
-            for action, number in row.actions if row else ():
-                actions = count * number * placed.batch
-                name = f"{work.array}.{kind_of(operator, action)}"
-                each = table.get(action)
-                pj = actions * (action_pj(placed.architecture, action) if each is None else each)
-                spent.append(Spent(name, work.einsum, Fraction(actions), pj))
-    return spent
+    for work, job in _jobs(placed):
+        for component, action, number in job.actions:
+            actions = number * work.points * placed.batch
+            each = table.get(action)
+            pj = actions * (action_pj(placed.architecture, action) if each is None else each)
+            yield Spent(component, work.einsum, actions, pj)
 
 
-def kind_of(operator: str, action: str) -> str:
-    """For what an action is spent: an exp made of multiply-accumulates is still an exp."""
-    return operator if operator == "exp" else action
+def _jobs(placed: Placed) -> Iterator[tuple[Work, Job]]:
+    jobs = (job for part in placed.outline.parts for job in part.jobs)
+    return zip(placed.work, jobs, strict=True)
 
 
 def action_pj(architecture: Architecture, action: str) -> float:
@@ -125,138 +120,26 @@ def action_pj(architecture: Architecture, action: str) -> float:
     return table[action]
 
 
-def _registers(placed: Placed) -> list[Spent]:
-    spent = []
-    for work, einsum in _with_einsums(placed):
-        array = placed.architecture.array(work.array or "")
-        if array is None:
-            continue
-        reads, writes = register_accesses(placed, work, einsum, array)
-        total = Fraction((reads + writes) * placed.batch)
-        pj = placed.batch * (reads * array.register_read_pj + writes * array.register_write_pj)
-        spent.append(Spent(f"{array.name}.registers", work.einsum, total, pj))
-    return spent
+def _registers(placed: Placed) -> Iterator[Spent]:
+    arrays = {array.name: array for array in reversed(placed.architecture.arrays)}
+    for work, job in _jobs(placed):
+        if work.array is not None:
+            array = arrays[work.array]
+            reads, writes = (number * work.points for number in job.registers)
+            pj = placed.batch * (reads * array.register_read_pj + writes * array.register_write_pj)
+            total = (reads + writes) * placed.batch
+            yield Spent(f"{array.name}.registers", work.einsum, total, pj)
 
 
-def register_accesses(placed: Placed, work: Work, einsum: Einsum, array: Array) -> tuple[int, int]:
-    """Register reads and writes of an Einsum in all PEs, for one head.
-
-    An operator of one slot reads one register operand (the other streams by) and writes its
-    result; each slot of a longer one reads two and writes one, and its range split writes once
-    more. A reduction across PEs passes its result on instead of writing it.
-    """
-    where = dict(placed.mapping.placements)[einsum.name]
-    spatial = {variable for _, variables in where.axes for variable in variables}
-    leaves = {leaf.lower() for leaf in _leaves(placed, einsum.over)}
-    passes_on = bool(leaves & spatial) and len(array.axes) > 1
-    reads = writes = 0
-    for operator, count in work.operations:
-        row = array.cost(operator)
-        slots = row.slots if row else 1
-        reads += count * (2 * slots if slots > 1 else 1)
-        writes += count * (slots + 1 if slots > 1 else 0 if passes_on else 1)
-    return reads, writes
-
-
-def _with_einsums(placed: Placed) -> list[tuple[Work, Einsum]]:
-    pairs = []
-    for work in placed.work:
-        found = [e for e in placed.cascade.defining(work.einsum) if not e.is_initial]
-        pairs.append((work, found[0]))
-    return pairs
-
-
-def buffer_words(placed: Placed) -> dict[tuple[str, str, str], Fraction]:
-    """Words between arrays and buffer for one head, by (cause, tensor, "read" or "write").
-
-    An Einsum reads each held element it needs once for every tile loop that its variables span;
-    elements broadcast along an axis, or kept by a PE over an inner loop, are read once. A tensor
-    that a phase makes and reads is written once; what comes from outside is filled.
-    """
-    mapping, tiling, cascade = placed.mapping, placed.tiling, placed.cascade
-    extents = dict(tiling.extents)
-    through = through_buffer(placed)
-    pairs = _with_einsums(placed)
-    forwarded = dict(mapping.forwarded)
-    shares = _spilled_shares(placed)
-    loops = {cascade.rank_of(variable) for variable in mapping.loops}
-    found: dict[tuple[str, str, str], Fraction] = {}
-    for work, einsum in pairs:
-        own = _leaves(placed, einsum.variables)
-        for name in dict.fromkeys(read.tensor for read in einsum.reads):
-            if name not in through or einsum.name in forwarded.get(name, ()) or not work.array:
-                continue
-            ranks = [rank for rank in cascade.tensor(name).ranks if rank]
-            carried = {leaf for rank in ranks for leaf in tiling.leaves(rank)}
-            again = prod(extents[leaf] for leaf in own & loops if leaf not in carried)
-            found[einsum.name, name, "read"] = Fraction(_elements(placed, carried & own) * again)
-    for phase in placed.phases:
-        inside = {work.einsum for work in phase.work}
-        read_inside = {r.tensor for _, e in pairs if e.name in inside for r in e.reads}
-        for work, einsum in pairs:
-            if work.array and einsum.name in inside & through & read_inside:
-                # A spilled share goes to memory as it is made, and is filled when it comes back.
-                words = Fraction(_elements(placed, _leaves(placed, einsum.left)))
-                if einsum.name in shares:
-                    words *= 1 - shares[einsum.name]
-                if words:
-                    found[einsum.name, einsum.name, "write"] = words
-        for name, words in phase.read:
-            if name in through:
-                key = (name, name, "write")
-                found[key] = found.get(key, Fraction(0)) + words
-    return found
-
-
-def through_buffer(placed: Placed) -> frozenset[str]:
-    """Tensors that the buffer holds, or that pass through it."""
-    through = {name for name, _ in placed.mapping.held} | set(placed.mapping.passing)
-    # What changes at load lies in the buffer in place of the input it comes from.
-    through |= {
-        work.einsum
-        for work, einsum in _with_einsums(placed)
-        if work.array is None and any(read.tensor in through for read in einsum.reads)
-    }
-    return frozenset(through)
-
-
-def _spilled_shares(placed: Placed) -> dict[str, Fraction]:
-    names = dict(placed.tiling.names)
-    return {
-        name: compute(share, names, placed.mapping.place("spilled", name))
-        for name, share in placed.mapping.spilled
-    }
-
-
-def _leaves(placed: Placed, variables: tuple[str, ...]) -> set[str]:
-    tiling, cascade = placed.tiling, placed.cascade
-    return {leaf for v in variables for leaf in tiling.leaves(cascade.rank_of(v))}
-
-
-def _elements(placed: Placed, leaves: set[str]) -> int:
-    """Number of elements over some ranks, whole ranks with their true size."""
-    extents = dict(placed.tiling.extents)
-    left = set(leaves)
-    total = 1
-    for whole, parts in placed.tiling.partitions:
-        if set(parts) <= left:
-            total *= extents[whole]
-            left -= set(parts)
-    return total * prod(extents[leaf] for leaf in left)
-
-
-def _buffer(placed: Placed) -> list[Spent]:
+def _buffer(placed: Placed) -> Iterator[Spent]:
     buffer = placed.architecture.buffer
     if buffer is None or buffer.capacity_bytes is None:
-        return []
-    # Rows of the buffer for a word of one head.
-    each = Fraction(placed.batch * placed.architecture.word_bits, buffer.width_bits)
+        return
+    bits = placed.batch * placed.architecture.word_bits
     price = buffer_pj(buffer)
-    spent = []
     for (cause, _, way), words in buffer_words(placed).items():
-        rows = words * each
-        spent.append(Spent(f"{buffer.name}.{way}", cause, rows, float(rows) * price[way]))
-    return spent
+        rows = quotient(words * bits, buffer.width_bits)
+        yield Spent(f"{buffer.name}.{way}", cause, rows, float(rows) * price[way])
 
 
 def buffer_pj(buffer: Memory) -> dict[str, float]:
@@ -267,29 +150,29 @@ def buffer_pj(buffer: Memory) -> dict[str, float]:
     return {"read": sram.read_pj(*size), "write": sram.write_pj(*size)}
 
 
-def _memory(placed: Placed, estimate: Estimate) -> list[Spent]:
+def _memory(placed: Placed, estimate: Estimate) -> Iterator[Spent]:
     outer = placed.architecture.outer
     each = dict(placed.architecture.energy_pj).get("dram", 0.0)
-    spent = []
     for tensor, amount in (*estimate.read_bytes, *estimate.write_bytes):
-        actions = amount * 8 / outer.width_bits
-        spent.append(Spent(outer.name, tensor, actions, float(actions) * each))
-    return spent
+        actions = quotient(amount * 8, outer.width_bits)
+        yield Spent(outer.name, tensor, actions, float(actions) * each)
 
 
 def _defect(placed: Placed, defect: Defect) -> list[Spent]:
     names = dict(placed.tiling.names)
-    if names.get("M", Fraction(0)) < defect.from_keys:
+    if names.get("M", 0) < defect.from_keys:
         return []
-    at = placed.mapping.place("published", "energy_defects")
+    at = partial(placed.mapping.place, "published", "energy_defects")
     spent = []
     if defect.energy_pj is not None:
         pj = compute(defect.energy_pj, names, at) * placed.batch
-        spent.append(Spent("as_counted_by_paper", defect.what, Fraction(1), float(pj)))
+        spent.append(Spent("as_counted_by_paper", defect.what, 1, float(pj)))
     buffer = placed.architecture.buffer
     if defect.buffer_reads is not None and buffer is not None and buffer.capacity_bytes:
-        row = Fraction(buffer.width_bits, placed.architecture.word_bits)
-        rows = compute(defect.buffer_reads, names, at) * placed.batch / row
+        bits = (
+            compute(defect.buffer_reads, names, at) * placed.batch * placed.architecture.word_bits
+        )
+        rows = quotient(bits, buffer.width_bits)
         each = sram.read_pj(buffer.capacity_bytes, buffer.width_bits, buffer.ports, buffer.banks)
         spent.append(Spent("as_counted_by_paper", defect.what, rows, float(rows) * each))
     return spent

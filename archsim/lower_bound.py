@@ -11,12 +11,13 @@ A closed form of a paper is not a bound and is never used here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 
 from archsim.arch import Array
 from archsim.estimate import Estimate, added, total
+from archsim.outline import Outline
 from archsim.placement import Phase, Placed
 from einsum_cascade.cascade import Cascade, Einsum, affine
 from einsum_cascade.expressions import Access, Apply, Expr
@@ -43,7 +44,7 @@ def compute_cycles(placed: Placed) -> tuple[int, ...]:
 
 def against_traffic(placed: Placed, computed: tuple[int, ...]) -> Estimate:
     """The bound, given the compute cycles of each phase."""
-    cycles = (Fraction(number) for number in computed)
+    cycles = iter(computed)
     alone = [
         total(stage, [(phase, next(cycles)) for phase in stage.phases])
         for stage in placed.stages or (placed,)
@@ -53,15 +54,13 @@ def against_traffic(placed: Placed, computed: tuple[int, ...]) -> Estimate:
 
 def recurrence_cycles(placed: Placed, phase: Phase) -> int:
     """Cycles of the slowest recurrence of a phase; heads and tiles may run side by side."""
-    cascade = placed.cascade
     names = {work.einsum for work in phase.work}
+    extents = dict(placed.tiling.extents)
     slowest = 0
-    for loop, circuits in _recurrences(cascade):
-        if {einsum.name for einsum in loop.einsums} <= names:
-            steps = dict(placed.tiling.extents)[loop.rank]
-            if placed.filters is not None:
-                steps = placed.filters.steps(loop.rank)
-            slowest = max(slowest, steps * _step_cycles(placed, circuits))
+    for rank, own, cycles in _recurrences(placed.outline):
+        if own <= names:
+            steps = placed.filters.steps(rank) if placed.filters is not None else extents[rank]
+            slowest = max(slowest, steps * cycles)
     return slowest
 
 
@@ -77,11 +76,18 @@ class _Edge:
 Circuit = tuple[_Edge, ...]
 
 
-@lru_cache(maxsize=64)
-def _recurrences(cascade: Cascade) -> tuple[tuple[Loop, tuple[Circuit, ...]], ...]:
-    # One cascade is usually bounded at many sizes; its order is the same at each.
-    loops = _loops(plan(cascade.einsums, dict(cascade.variables)))
-    return tuple((loop, _circuits(cascade, loop)) for loop in loops)
+@lru_cache(maxsize=256)
+def _recurrences(outline: Outline) -> tuple[tuple[str, frozenset[str], int], ...]:
+    """Rank, Einsums and cycles of a step of each recurrence; the same at all sizes."""
+    cascade = outline.cascade
+    return tuple(
+        (
+            loop.rank,
+            frozenset(einsum.name for einsum in loop.einsums),
+            _step_cycles(outline, _circuits(cascade, loop)),
+        )
+        for loop in _loops(plan(cascade.einsums, dict(cascade.variables)))
+    )
 
 
 def _loops(steps: Plan) -> list[Loop]:
@@ -92,36 +98,43 @@ def _loops(steps: Plan) -> list[Loop]:
     return found
 
 
-def _circuits(cascade: Cascade, loop: Loop) -> tuple[Circuit, ...]:
+def _circuits(cascade: Cascade, loop: Loop) -> Iterator[Circuit]:
     """The cycles through a recurrence, from one step's state to that of a later one."""
-    import networkx as nx
-
-    graph = nx.DiGraph()
+    edges: dict[str, dict[str, _Edge]] = {einsum.name: {} for einsum in loop.einsums}
     for reader in loop.einsums:
         for read in reader.reads:
             for writer in loop.einsums:
                 if writer.name == read.tensor:
                     steps = _distance(cascade, writer, read, loop.rank)
-                    graph.add_edge(writer.name, reader.name, edge=_Edge(reader, read, steps))
-    return tuple(
-        tuple(graph.edges[a, b]["edge"] for a, b in zip(cycle, [*cycle[1:], cycle[0]], strict=True))
-        for cycle in nx.simple_cycles(graph)
-    )
+                    edges[writer.name][reader.name] = _Edge(reader, read, steps)
+
+    def onward(path: Circuit, here: str, left: frozenset[str]) -> Iterator[Circuit]:
+        for reader, edge in edges[here].items():
+            if reader == start:
+                yield (*path, edge)
+            elif reader in left:
+                yield from onward((*path, edge), reader, left - {reader})
+
+    names = tuple(edges)
+    for i, start in enumerate(names):
+        # A cycle is found at the first of its Einsums.
+        yield from onward((), start, frozenset(names[i + 1 :]))
 
 
-def _step_cycles(placed: Placed, circuits: tuple[Circuit, ...]) -> int:
+def _step_cycles(outline: Outline, circuits: Iterable[Circuit]) -> int:
     """Least cycles from one step's state to the next: the slowest cycle through the recurrence.
 
     A cycle that looks several steps back spends its latency on all of them.
     """
-    where = dict(placed.mapping.placements)
+    arrays = {array.name: array for array in reversed(outline.arrays)}
+    where = dict(outline.mapping.placements)
     best = 0
     for circuit in circuits:
         steps = sum(edge.steps for edge in circuit)
         if steps:
             latency = 0
             for edge in circuit:
-                array = placed.architecture.array(where[edge.reader.name].array or "")
+                array = arrays.get(where[edge.reader.name].array or "")
                 latency += _latency(edge.reader.map, edge.read, array) or 0
             best = max(best, latency // steps)
     return best

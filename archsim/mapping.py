@@ -11,7 +11,7 @@ bounded, not run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,16 @@ class Mapping:
     document: Document | None = field(default=None, compare=False, repr=False)
     # Of the mapping of one phase: keys that stand in the file under that phase, and where.
     moved: tuple[tuple[str, tuple[str | int, ...]], ...] = field(default=(), compare=False)
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Hash everything once: what a mapping makes of a cascade is looked up for every point."""
+        compared = tuple(getattr(self, one.name) for one in fields(self) if one.compare)
+        object.__setattr__(self, "_hash", hash(compared))
+
+    def __hash__(self) -> int:
+        """Hash as computed once."""
+        return self._hash
 
     @property
     def is_ordered(self) -> bool:

@@ -20,7 +20,8 @@ from archsim.neighborhood_blocks import STREAM, Lines, lines_of
 from archsim.placement import place
 from archsim.program import Program
 from archsim.quantities import show_bytes
-from archsim.reporting import Report, report
+from archsim.reporting import Report
+from archsim.simulated_reports import report
 from archsim.simulation import simulate
 from einsum_cascade.cascade import Cascade, Workload
 from einsum_cascade.catalog import load

@@ -1,7 +1,8 @@
-"""Operators that a point of an Einsum applies, and the issue slots that they take."""
+"""Operators that a point of an Einsum applies: their issue slots, actions and registers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 from archsim.arch import Array
@@ -70,3 +71,32 @@ def slots_of_point(counts: dict[str, int], array: Array, where: Placement) -> in
         if len(here) == len(group):
             total += max(here) - sum(here)
     return total
+
+
+def actions_of_point(counts: dict[str, int], array: Array) -> Iterator[tuple[str, str, int]]:
+    """Component, action and number of the actions that the operators of one point cause."""
+    for operator, count in counts.items():
+        row = array.cost(operator)
+        for action, number in row.actions if row else ():
+            yield f"{array.name}.{kind_of(operator, action)}", action, count * number
+
+
+def kind_of(operator: str, action: str) -> str:
+    """For what an action is spent: an exp made of multiply-accumulates is still an exp."""
+    return operator if operator == "exp" else action
+
+
+def registers_of_point(counts: dict[str, int], array: Array, passes_on: bool) -> tuple[int, int]:
+    """Register reads and writes of the operators of one point.
+
+    An operator of one slot reads one register operand (the other streams by) and writes its
+    result; each slot of a longer one reads two and writes one, and its range split writes once
+    more. A reduction across PEs passes its result on instead of writing it.
+    """
+    reads = writes = 0
+    for operator, count in counts.items():
+        row = array.cost(operator)
+        slots = row.slots if row else 1
+        reads += count * (2 * slots if slots > 1 else 1)
+        writes += count * (slots + 1 if slots > 1 else 0 if passes_on else 1)
+    return reads, writes

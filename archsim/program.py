@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from archsim.arch import Architecture, Array
 from archsim.blocks import Blocks
-from archsim.energy import through_buffer
 from archsim.issue import Body, show_entry
 from archsim.nest import Limit, Loop, Nest, Tile, acting, mask_table, span
+from archsim.on_chip import through_buffer
 from archsim.placement import Placed
 from archsim.tasks import FUNCTIONS, SOURCES, Move, Operand, Register, Step, Task
 from einsum_cascade.cascade import Cascade

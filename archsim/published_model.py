@@ -6,12 +6,12 @@ cascade, the mapping and the operator table. Nothing here knows a configuration 
 
 from __future__ import annotations
 
-from fractions import Fraction
+from functools import partial
 
 from archsim.errors import ArchError
 from archsim.estimate import Estimate, total
 from archsim.formulas import compute
-from archsim.placement import Phase, Placed
+from archsim.placement import Phase, Placed, Words
 from einsum_cascade.expressions import Expr
 
 
@@ -26,7 +26,7 @@ def published(placed: Placed) -> Estimate:
     }
     phases = []
     for work in placed.work:
-        names[work.einsum] = names.get(work.einsum, Fraction(0)) + work.slots
+        names[work.einsum] = names.get(work.einsum, 0) + work.slots
     for phase, formula in zip(placed.phases, form.cycles, strict=True):
         if form.read or form.write:
             phase = Phase(
@@ -34,19 +34,17 @@ def published(placed: Placed) -> Estimate:
                 _words(placed, form.read, "read"),
                 _words(placed, form.write, "write"),
             )
-        cycles = compute(formula, names, mapping.place("published", "cycles"))
+        cycles = compute(formula, names, partial(mapping.place, "published", "cycles"))
         phases.append((phase, cycles * placed.batch))
     return total(placed, phases)
 
 
-def _words(
-    placed: Placed, formulas: tuple[tuple[str, Expr], ...], way: str
-) -> tuple[tuple[str, Fraction], ...]:
+def _words(placed: Placed, formulas: tuple[tuple[str, Expr], ...], way: str) -> Words:
     names = dict(placed.tiling.names)
     found = []
     for tensor, formula in formulas:
-        place = placed.mapping.place("published", "traffic", way, tensor)
-        words = compute(formula, names, place)
+        at = partial(placed.mapping.place, "published", "traffic", way, tensor)
+        words = compute(formula, names, at)
         if words:
             found.append((tensor, words))
     return tuple(found)

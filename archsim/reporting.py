@@ -1,9 +1,7 @@
 """Reports: what a run says, computed from facts and printed as a finished table.
 
-`run` is the front door: a cascade, a workload, an architecture and a mapping (names, paths or
-objects) and a level of the ladder. `bound` gives a lower bound that nothing can beat, `published`
-a paper's closed form. Every Report has the same fields, whatever made it, and `as_dict` is the
-JSON that `archsim run --json` prints.
+Every Report has the same fields, whatever made it, and `as_dict` is the JSON that
+`archsim run --json` prints. Those of the levels of formulas are made here.
 """
 
 from __future__ import annotations
@@ -14,29 +12,20 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
-from archsim import arch, mapping
-from archsim.action_counts import spend
+from archsim.arch import Architecture
 from archsim.energy import Spent, area, by_cause, by_component, by_micro_op, energy
-from archsim.errors import ArchError
-from archsim.estimate import Estimate, added
-from archsim.granules import TICKS
+from archsim.estimate import Estimate
+from archsim.formulas import Exact
 from archsim.lower_bound import against_traffic, compute_cycles, lower_bound
-from archsim.lowering import lower_placed
-from archsim.placement import Placed, place
-from archsim.ports import ports_asked
+from archsim.placement import Placed
 from archsim.published_model import published
 from archsim.quantities import show_bytes, show_seconds
-from archsim.timeline import ChainTimeline, Timeline, busy_by_task, busy_slots, stalls
-from einsum_cascade.cascade import Cascade, Workload
-from einsum_cascade.catalog import load, workload_document, workload_from_document
-from einsum_cascade.errors import Problem, Source, legal_words
 
-# What each level of the ladder does with a placed cascade; the last two simulate a Program.
+# What the levels of formulas do with a placed cascade.
 ESTIMATES: Mapping[str, Callable[[Placed], Estimate]] = {
     "bound": lower_bound,
     "published": published,
 }
-LEVELS = (*ESTIMATES, "tile", "pe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,93 +106,6 @@ class Report:
         return "\n".join(lines)
 
 
-def run(
-    cascade: Cascade | str,
-    workload: Workload | str,
-    architecture: arch.Architecture | str,
-    mapping_: mapping.Mapping | str,
-    *,
-    level: str | None = None,
-    accounting: str = "consistent",
-    sizes: Mapping[str, int] | None = None,
-) -> Report:
-    """Run a cascade on an accelerator at one level of the ladder.
-
-    Args:
-        cascade: a cascade, its shipped name or a path.
-        workload: sizes, or a model's shipped name or path.
-        architecture: an architecture, its shipped name or a path.
-        mapping_: a mapping, its shipped name or a path.
-        level: "bound", "published", "tile" (cycle by cycle, every task of every tile) or "pe"
-            (every register, with random values checked against the naive interpreter). By default
-            "tile", or "bound" where the mapping says no order of issue.
-        accounting: "consistent", or "paper" to repeat what the paper's energy model does.
-        sizes: further or other sizes, for example M and P.
-
-    Raises:
-        CascadeError: the cascade or the sizes are not legal.
-        ArchError: the architecture or the mapping is not legal, or the two do not fit.
-    """
-    found, _ = run_timed(
-        cascade, workload, architecture, mapping_, level=level, accounting=accounting, sizes=sizes
-    )
-    return found
-
-
-def run_timed(
-    cascade: Cascade | str,
-    workload: Workload | str,
-    architecture: arch.Architecture | str,
-    mapping_: mapping.Mapping | str,
-    *,
-    level: str | None = None,
-    accounting: str = "consistent",
-    sizes: Mapping[str, int] | None = None,
-) -> tuple[Report, Timeline | ChainTimeline | None]:
-    """As `run`, and what happened when; None at the levels that simulate nothing."""
-    if level is not None and level not in LEVELS:
-        hint = legal_words(level, LEVELS, "levels")
-        raise ArchError(Problem(Source("level"), f"unknown level '{level}'", hint=hint))
-    if isinstance(cascade, str):
-        cascade = load(cascade)
-    if isinstance(workload, str):
-        workload = workload_from_document(workload_document(workload), sizes or {})
-    elif sizes:
-        merged = {**dict(workload.sizes), **sizes}
-        workload = Workload(workload.name, tuple(merged.items()), workload.title)
-    architecture = arch.load_architecture(architecture)
-    found = mapping.load_mapping(mapping_)
-    level = level or ("tile" if found.is_ordered else "bound")
-    # The papers' tiling rules leave no room for a second tile of the operands.
-    placed = place(cascade, workload, architecture, found, double_buffer=level != "published")
-    if level in ESTIMATES:
-        return make_report(placed, level, accounting), None
-    from archsim import simulation
-
-    timeline = simulation.simulate(lower_placed(placed), level)
-    return report(timeline, level, accounting), timeline
-
-
-def bound(
-    cascade: Cascade | str,
-    workload: Workload | str,
-    architecture: arch.Architecture | str,
-    mapping_: mapping.Mapping | str,
-) -> Report:
-    """Return a lower bound that no order of issue can beat; see `run`."""
-    return run(cascade, workload, architecture, mapping_, level="bound")
-
-
-def published_report(
-    cascade: Cascade | str,
-    workload: Workload | str,
-    architecture: arch.Architecture | str,
-    mapping_: mapping.Mapping | str,
-) -> Report:
-    """Return what the paper's closed form says; see `run`."""
-    return run(cascade, workload, architecture, mapping_, level="published")
-
-
 @dataclass(frozen=True, slots=True)
 class Steady:
     """What a report says whatever the speed of the outer memory is."""
@@ -214,76 +116,6 @@ class Steady:
     buffer_ports: dict[str, int]
 
 
-def report(
-    timeline: Timeline | ChainTimeline,
-    level: str = "tile",
-    accounting: str = "consistent",
-    steady: Steady | None = None,
-) -> Report:
-    """Report a simulated run; phases add up.
-
-    Energy in `consistent` accounting is that of its actions, also by micro-op; in `paper`
-    accounting that of the placement, as at every level. Who reports many runs may give what is
-    `steady` over them.
-    """
-    placed, phases = _phases(timeline)
-    busy: dict[str, dict[str, int]] = {}
-    stalled: dict[str, dict[str, int]] = {}
-    for phase in phases:
-        for table, counted in ((busy, busy_by_task(phase)), (stalled, stalls(phase))):
-            for unit, counts in counted.items():
-                total = table.setdefault(unit, {})
-                for name, slots in counts.items():
-                    total[name] = total.get(name, 0) + slots
-    found = added([_simulated(phase) for phase in phases])
-    steady = steady or steady_of(timeline, accounting)
-    return _report(placed, found, level, accounting, busy, stalled, steady)
-
-
-def steady_of(timeline: Timeline | ChainTimeline, accounting: str = "consistent") -> Steady:
-    """What the report of a run has in common with those of other speeds of the outer memory."""
-    placed, phases = _phases(timeline)
-    spent = (
-        tuple(one for phase in phases for one in spend(phase))
-        if accounting == "consistent"
-        else energy(placed, added([_simulated(phase) for phase in phases]), accounting)
-    )
-    ports = max((_ports(phase) for phase in phases), key=lambda ports: ports.get("asked", 0))
-    return Steady(compute_cycles(placed), spent, _area(placed.architecture, accounting), ports)
-
-
-def _phases(timeline: Timeline | ChainTimeline) -> tuple[Placed, tuple[Timeline, ...]]:
-    if isinstance(timeline, Timeline):
-        return timeline.program.placed, (timeline,)
-    return timeline.chain.placed, timeline.phases
-
-
-def _simulated(timeline: Timeline) -> Estimate:
-    """Time and traffic of one Program."""
-    read: dict[str, Fraction] = {}
-    write: dict[str, Fraction] = {}
-    for move in timeline.program.moves:
-        table = read if move.kind == "fetch" else write
-        table[move.tensor] = Fraction(timeline.totals.moved.get(move.name, 0))
-    cycles = Fraction(timeline.cycles)
-    return Estimate(cycles, tuple(read.items()), tuple(write.items()), _bottleneck(timeline))
-
-
-def _ports(timeline: Timeline) -> dict[str, int]:
-    """Row vectors asked of the buffer in one slot at most, and its ports."""
-    buffer = timeline.program.architecture.buffer
-    if buffer is None:
-        return {}
-    return {"asked": ports_asked(timeline), "available": buffer.ports}
-
-
-def _bottleneck(timeline: Timeline) -> str:
-    """What was busy for most of the time: a unit, or the memory channel."""
-    busy = {unit: Fraction(slots) for unit, slots in busy_slots(timeline).items()}
-    busy[timeline.program.architecture.outer.name] = Fraction(timeline.totals.ticks, TICKS)
-    return max(busy, key=lambda name: busy[name])
-
-
 def make_report(placed: Placed, level: str, accounting: str = "consistent") -> Report:
     """Evaluate a placed cascade without simulating it: `level` is "bound" or "published"."""
     computed = compute_cycles(placed)
@@ -292,13 +124,13 @@ def make_report(placed: Placed, level: str, accounting: str = "consistent") -> R
     for work in placed.work:
         if work.array:
             busy.setdefault(work.array, {})[work.einsum] = work.busy * placed.batch
-    area = _area(placed.architecture, accounting)
+    area = area_of(placed.architecture, accounting)
     steady = Steady(computed, energy(placed, found, accounting), area, {})
     least = found.cycles if level == "bound" else None
-    return _report(placed, found, level, accounting, busy, {}, steady, least)
+    return assembled(placed, found, level, accounting, busy, {}, steady, least)
 
 
-def _report(
+def assembled(
     placed: Placed,
     found: Estimate,
     level: str,
@@ -375,7 +207,7 @@ def _energy(spent: tuple[Spent, ...]) -> dict[str, Any] | None:
     return found
 
 
-def _area(architecture: arch.Architecture, accounting: str) -> dict[str, Any] | None:
+def area_of(architecture: Architecture, accounting: str) -> dict[str, Any] | None:
     """Area as a report shows it; None for an architecture without an area table."""
     if not architecture.area_um2:
         return None
@@ -384,11 +216,11 @@ def _area(architecture: arch.Architecture, accounting: str) -> dict[str, Any] | 
 
 
 def _traffic(found: Estimate) -> dict[str, Any]:
-    by_tensor: dict[str, Fraction] = {}
+    by_tensor: dict[str, Exact] = {}
     for tensor, amount in (*found.read_bytes, *found.write_bytes):
-        by_tensor[tensor] = by_tensor.get(tensor, Fraction(0)) + amount
-    read = sum((amount for _, amount in found.read_bytes), Fraction(0))
-    write = sum((amount for _, amount in found.write_bytes), Fraction(0))
+        by_tensor[tensor] = by_tensor.get(tensor, 0) + amount
+    read = sum(amount for _, amount in found.read_bytes)
+    write = sum(amount for _, amount in found.write_bytes)
     return {
         "dram_read": round(read),
         "dram_write": round(write),

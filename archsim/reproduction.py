@@ -17,8 +17,9 @@ from archsim.area_sweep import PE_DIMS, SEQ_LEN, SweepPoint, sweep_point
 from archsim.comparison import Pair, claims, compare, published_points, published_table
 from archsim.encoder import run_linear_layers
 from archsim.errors import ArchError
+from archsim.ladder import run
 from archsim.mapping import Mapping, load_mapping
-from archsim.reporting import Report, make_report, run
+from archsim.reporting import Report, make_report
 from einsum_cascade.cascade import Cascade
 from einsum_cascade.catalog import load, workload_document, workload_from_document
 from einsum_cascade.documents import Document

@@ -62,7 +62,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Put a cascade on an accelerator: cycles, traffic, utilization."""
-    from archsim import reporting
+    from archsim import ladder
     from archsim.mapping import load_mapping
     from einsum_cascade import catalog
 
@@ -75,7 +75,7 @@ def run(
         name, hardware, placing = _three(cascade, arch, mapping)
         what, found = catalog.load(name), load_mapping(placing)
         workload = _workload(what, found, model, set_)
-        report, timeline = reporting.run_timed(
+        report, timeline = ladder.run_timed(
             what, workload, hardware, found, level=level, accounting=accounting
         )
     if trace is not None or plot is not None:
@@ -130,12 +130,12 @@ def _alone(*others: object) -> None:
 def _run_program(
     path: Path, arch: str | None, level: str, accounting: str
 ) -> tuple[Report, Timeline | ChainTimeline]:
-    from archsim import program_file, reporting, simulation
+    from archsim import program_file, simulated_reports, simulation
 
     if level not in ("tile", "pe"):
         raise bad("--level", f"a program can't be run at level '{level}'", "levels: tile, pe")
     timeline = simulation.simulate(program_file.load_program(path, arch), level)
-    return reporting.report(timeline, level, accounting), timeline
+    return simulated_reports.report(timeline, level, accounting), timeline
 
 
 def _check_outputs(trace: Path | None, plot: Path | None) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from archsim.arch import Architecture, load_architecture
+from archsim.ladder import run
 from archsim.mapping import Mapping, Placement, load_mapping
-from archsim.reporting import run
 from archsim.reproduction import LENGTHS, MODELS
 from einsum_cascade.cascade import Cascade
 from einsum_cascade.catalog import load, workload

@@ -117,6 +117,7 @@ def _print(result: SweepResult) -> None:
     """The front as a table, and why points failed."""
     from archsim.sweeps.metrics import shorts
     from archsim.sweeps.reading import results_of
+    from archsim.sweeps.results import has
 
     found = results_of(result.sweep, list(result.rows))
     front, names = found.front, shorts(result.sweep.varied)
@@ -135,7 +136,8 @@ def _print(result: SweepResult) -> None:
         print(f"... and {len(front) - SHOWN} more")
     done = len(result.rows) - result.failed
     print(f"{done:,} points evaluated, {result.failed:,} failed: {result.path}")
-    missing = [path for path, _ in result.sweep.objectives if path not in result.numbers]
+    objectives = [path for path, _ in result.sweep.objectives]
+    missing = [path for path in objectives if not any(has(row, path) for row in result.rows)]
     if missing and done:
         print(f"no point has {', '.join(missing)}, so none can be the best: see objectives")
     for message, count in result.failures():
@@ -145,6 +147,9 @@ def _print(result: SweepResult) -> None:
 @contextmanager
 def _progress() -> Iterator[Progress]:
     """A bar with the time left on standard error, or a line now and then if nobody watches."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -154,22 +159,20 @@ def _progress() -> Iterator[Progress]:
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines()
-        return
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.description}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    # A thread that refreshes it would be alive where this process is copied.
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
         task = bar.add_task("")
 
         def show(done: int, failed: int, points: int) -> None:
             text = f"{failed} failed" if failed else ""
-            bar.update(task, completed=done, total=points, description=text)
+            bar.update(task, completed=done, total=points, description=text, refresh=True)
 
         yield show
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache, partial
 from math import isqrt, prod
 
 from archsim.arch import Architecture
 from archsim.errors import ArchError
-from archsim.formulas import ceil_div, compute
+from archsim.formulas import Exact, ceil_div, compute
 from archsim.mapping import FIT, Mapping
 from archsim.quantities import show_bytes
 from einsum_cascade.cascade import DEFAULT_TILE, Cascade, Workload
@@ -27,7 +28,7 @@ class Tiling:
     extents: tuple[tuple[str, int], ...]
     partitions: tuple[tuple[str, tuple[str, ...]], ...]
     # Names that formulas of the mapping may use: extents, choices, ROWS, COLS, LANES.
-    names: tuple[tuple[str, Fraction], ...]
+    names: tuple[tuple[str, Exact], ...]
     held_bytes: int
     capacity_bytes: int | None
     mapping_source: str
@@ -54,22 +55,23 @@ def tile(
         ArchError: splits contradict each other, or not even the smallest tile fits the buffer.
         CascadeError: the workload lacks the size of a rank.
     """
-    partitions = _partitions(cascade, mapping)
+    partitions = partitions_of(cascade, mapping)
     sizes = dict(workload.sizes)
     parts_of_any = {part for _, parts in partitions for part in parts}
-    extents = {rank: workload.size(rank) for rank in cascade.ranks if rank not in parts_of_any}
-    names: dict[str, Fraction] = {rank: Fraction(size) for rank, size in extents.items()}
+    whole_ranks = (rank for rank in cascade.ranks if rank not in parts_of_any)
+    extents = {rank: sizes[rank] if rank in sizes else workload.size(rank) for rank in whole_ranks}
+    names: dict[str, Exact] = dict(extents)
     for array in architecture.arrays:
         for axis, size in array.axes:
-            names.setdefault(axis.upper(), Fraction(size))
+            names.setdefault(axis.upper(), size)
     chosen, how = _choose(mapping, sizes, extents)
     names |= chosen
     tiles = dict(mapping.tiles)
     defaults = dict(cascade.default_sizes)
     fitted: list[tuple[str, str, int]] = []
     for whole, parts in partitions:
-        left = extents.setdefault(whole, workload.size(whole))
-        names[whole] = Fraction(left)
+        left = extents.setdefault(whole, sizes[whole] if whole in sizes else workload.size(whole))
+        names[whole] = left
         for part in reversed(parts[1:]):
             wanted = tiles.get(part)
             if part in sizes:
@@ -80,15 +82,15 @@ def tile(
                 fitted.append((part, parts[0], left))
                 value = 1
             else:
-                exact = compute(wanted, names, mapping.place("tiles", part))
+                exact = compute(wanted, names, partial(mapping.place, "tiles", part))
                 value = max(1, min(left, -(-exact.numerator // exact.denominator)))
                 # A tile that fills an array keeps its size even if the rank is shorter.
                 value = max(value, int(exact)) if part == parts[-1] else value
             extents[part] = value
-            names[part] = Fraction(value)
+            names[part] = value
             left = ceil_div(left, value)
         extents[parts[0]] = left
-        names[parts[0]] = Fraction(left)
+        names[parts[0]] = left
     capacity = _capacity(architecture, mapping)
     twice = mapping.double_buffered if double_buffer else ()
 
@@ -96,7 +98,7 @@ def tile(
 
     def held_bytes(sizes: dict[str, int]) -> int:
         words = sum(
-            prod(sizes[rank] for rank in ranks) * (2 if tensor in twice else 1)
+            prod([sizes[rank] for rank in ranks]) * (2 if tensor in twice else 1)
             for tensor, ranks in tensors
         )
         return words * architecture.word_bits // 8
@@ -109,7 +111,7 @@ def tile(
         best = next(fitting, 0)
         if best:
             extents[part], extents[outer] = best, count // best
-            names[part], names[outer] = Fraction(best), Fraction(count // best)
+            names[part], names[outer] = best, count // best
     held = held_bytes(extents)
     if capacity is not None and held > capacity:
         buffer = architecture.buffer
@@ -125,7 +127,13 @@ def tile(
     return Tiling(tuple(extents.items()), partitions, tuple(names.items()), held, capacity, how)
 
 
-def _partitions(cascade: Cascade, mapping: Mapping) -> tuple[tuple[str, tuple[str, ...]], ...]:
+@lru_cache(maxsize=256)
+def partitions_of(cascade: Cascade, mapping: Mapping) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Parts of the ranks that a cascade or its mapping splits.
+
+    Raises:
+        ArchError: the two contradict each other.
+    """
     merged = dict(cascade.splits)
     for rank, parts in mapping.partitions:
         if merged.setdefault(rank, parts) != parts:
@@ -142,7 +150,7 @@ def _partitions(cascade: Cascade, mapping: Mapping) -> tuple[tuple[str, tuple[st
 
 def _choose(
     mapping: Mapping, sizes: dict[str, int], extents: dict[str, int]
-) -> tuple[dict[str, Fraction], str]:
+) -> tuple[dict[str, Exact], str]:
     """Pick the row of the choices table for E and M: equal, else the next above, else the last."""
     if mapping.choices is None:
         return {}, "the mapping file"
@@ -157,7 +165,9 @@ def _choose(
         if used != asked[key]:
             notes.append(f"{key}={asked[key]} is not listed, {key}={used:g} is used")
         rows = [row for row in rows if row[column] == used]
-    chosen = {name: Fraction(value) for name, value in zip(table.columns, rows[0], strict=True)}
+    chosen: dict[str, Exact] = {
+        name: Fraction(value) for name, value in zip(table.columns, rows[0], strict=True)
+    }
     how = f"{table.source}: row E={rows[0][0]:g}, M={rows[0][1]:g}"
     del chosen["E"], chosen["M"]
     return chosen, "; ".join([how, *notes])
@@ -191,4 +201,4 @@ def _held(
     return found
 
 
-__all__ = ["FIT", "Tiling", "tile"]
+__all__ = ["FIT", "Tiling", "partitions_of", "tile"]

@@ -146,6 +146,8 @@ class Cascade:
     declared_outputs: tuple[str, ...] = ()
     description: str = field(default="", compare=False)
     paper: str = field(default="", compare=False)
+    # Every rank: those of variables by the variable's name, then wholes of several parts.
+    ranks: tuple[str, ...] = field(init=False, compare=False, repr=False)
     # What is looked up all the time, and the hash, which goes through every expression.
     _rank_of: dict[str, str] = field(init=False, compare=False, repr=False)
     _tensor: dict[str, Tensor] = field(init=False, compare=False, repr=False)
@@ -159,7 +161,12 @@ class Cascade:
             defining[einsum.name] = (*defining.get(einsum.name, ()), einsum)
         found = (self.name, self.einsums, self.tensors, self.variables, self.splits)
         more = (self.concatenations, self.parameters, self.default_sizes)
+        ranks = [rank for _, rank in self.variables]
+        ranks += [dim.rank for tensor in self.tensors for dim in tensor.dims if dim.rank]
+        for whole, parts in (*self.splits, *self.concatenations):
+            ranks += [*parts, whole]
         put = object.__setattr__
+        put(self, "ranks", tuple(dict.fromkeys(ranks)))
         put(self, "_rank_of", dict(self.variables))
         put(self, "_tensor", {tensor.name: tensor for tensor in reversed(self.tensors)})
         put(self, "_defining", defining)
@@ -168,15 +175,6 @@ class Cascade:
     def __hash__(self) -> int:
         """Hash as computed once."""
         return self._hash
-
-    @property
-    def ranks(self) -> tuple[str, ...]:
-        """Every rank: those of variables by the variable's name, then wholes of several parts."""
-        names = [rank for _, rank in self.variables]
-        names += [dim.rank for tensor in self.tensors for dim in tensor.dims if dim.rank]
-        for whole, parts in (*self.splits, *self.concatenations):
-            names += [*parts, whole]
-        return tuple(dict.fromkeys(names))
 
     @property
     def inputs(self) -> tuple[str, ...]:

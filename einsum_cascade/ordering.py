@@ -62,18 +62,38 @@ def _components(
     einsums: tuple[Einsum, ...], ranks: dict[str, str], carried: tuple[str, ...]
 ) -> list[tuple[Einsum, ...]]:
     """Strongly connected groups of definitions, producers first, written order kept."""
-    import networkx as nx
+    read_by = [
+        {j for j, reader in enumerate(einsums) if _distances(writer, reader, ranks, carried)}
+        for writer in einsums
+    ]
+    reached = [_reached(read_by, start) for start in range(len(einsums))]
+    groups = dict.fromkeys(
+        tuple(j for j in range(len(einsums)) if j == i or (j in reached[i] and i in reached[j]))
+        for i in range(len(einsums))
+    )
+    ordered: list[tuple[int, ...]] = []
+    while len(ordered) < len(groups):
+        # Of the groups that wait for no other, the one that was written first.
+        waiting = [group for group in groups if group not in ordered]
+        ordered.append(
+            next(
+                group
+                for group in waiting
+                if not any(group[0] in reached[other[0]] for other in waiting if other != group)
+            )
+        )
+    return [tuple(einsums[i] for i in group) for group in ordered]
 
-    graph = nx.DiGraph()
-    graph.add_nodes_from(range(len(einsums)))
-    for i, writer in enumerate(einsums):
-        for j, reader in enumerate(einsums):
-            if _distances(writer, reader, ranks, carried):
-                graph.add_edge(i, j)
-    condensed = nx.condensation(graph)
-    members = condensed.nodes(data="members")
-    order = nx.lexicographical_topological_sort(condensed, key=lambda node: min(members[node]))
-    return [tuple(einsums[i] for i in sorted(members[node])) for node in order]
+
+def _reached(edges: list[set[int]], start: int) -> set[int]:
+    """Where edges lead from a node, in one or more steps."""
+    found: set[int] = set()
+    left = [start]
+    while left:
+        new = edges[left.pop()] - found
+        found |= new
+        left += new
+    return found
 
 
 def _distances(

@@ -1,7 +1,11 @@
 """In which order Einsums run: producers first, and recurrences as loops one way along a rank."""
 
+import networkx as nx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from einsum_cascade import ordering
 from einsum_cascade.catalog import load, names
 from einsum_cascade.errors import CascadeError
 from einsum_cascade.interpreter import evaluate
@@ -99,3 +103,18 @@ def test_fibonacci():
     """F = 0 1 1 2 3 5 8: two steps back, so the state has two coordinates more than N."""
     out = evaluate(parse(PLANS["two steps back"][0] + "\noutput F"), A=[1] * 5)["F"]
     assert [0, 1, 1, 2, 3, 5, 8] == out.tolist()
+
+
+@given(st.integers(1, 8), st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=24))
+def test_groups_and_their_order_are_those_of_a_graph_library(count, edges):
+    """Strongly connected groups, producers first, and of those that may come next the first."""
+    edges = {(i, j) for i, j in edges if i < count and j < count}
+    graph = nx.DiGraph(edges)
+    graph.add_nodes_from(range(count))
+    condensed = nx.condensation(graph)
+    members = {node: sorted(own) for node, own in condensed.nodes(data="members")}
+    order = nx.lexicographical_topological_sort(condensed, key=lambda node: members[node][0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ordering, "_distances", lambda writer, reader, *_: (writer, reader) in edges)
+        found = ordering._components(tuple(range(count)), {}, ())
+    assert found == [tuple(members[node]) for node in order]

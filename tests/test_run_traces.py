@@ -19,11 +19,11 @@ import archsim
 import einsum_cascade as ec
 from archsim import arch, mapping
 from archsim.errors import ArchError
+from archsim.ladder import run_timed
 from archsim.lowering import lower
 from archsim.neighborhood_run import lower_neighborhood
 from archsim.perfetto import trace_events, write_trace
 from archsim.recording import LIMIT, record
-from archsim.reporting import run_timed
 from archsim.simulation import simulate
 from archsim.timeline import ChainTimeline, busy_slots, stalls
 

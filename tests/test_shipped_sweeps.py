@@ -15,7 +15,7 @@ from archsim.area_sweep import sweep_point
 from archsim.sweeps.checking import check
 from archsim.sweeps.definition import load_sweep, names
 from archsim.sweeps.fronts import feasible
-from archsim.sweeps.inputs import bases
+from archsim.sweeps.inputs import Inputs, bases
 
 PAGE = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text()
 
@@ -32,7 +32,7 @@ def fastest(found: list[dict[str, Any]]) -> dict[str, Any]:
 @pytest.mark.parametrize("name", names())
 def test_shipped_sweeps_are_legal_described_and_documented(name: str) -> None:
     sweep = load_sweep(name)
-    check(sweep, bases(sweep))
+    check(sweep, Inputs(bases(sweep)))
     assert len(sweep.description) > 20
     assert f"`{name}`" in PAGE
 

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import einsum_cascade as ec
 from archsim.sweeps import storage
 from archsim.sweeps.axes import Axis
 from archsim.sweeps.definition import sweep_from
+from archsim.sweeps.forks import Forks, are_safe
 from archsim.sweeps.fronts import non_dominated, pareto, read_constraint
 from archsim.sweeps.inputs import Inputs, bases
 from einsum_cascade.documents import read_text
@@ -437,28 +439,29 @@ KILLED = (
 level: bound
 sizes: {B: 1, H: 2, E: 4, F: 4}
 over:
-  sizes.M: {range: [4, 96, 4]}
-  sizes.P: {range: [4, 40, 4]}
+  sizes.M: {range: [4, 192, 4]}
+  sizes.P: {range: [4, 80, 4]}
   arch.dram.bandwidth: [1 GB/s, 2 GB/s, 4 GB/s]
 """
 )
-POINTS = 24 * 10 * 3
+POINTS = 48 * 20 * 3
 
 
-def start(file: str, out: Path, *more: str) -> subprocess.Popen[bytes]:
-    command = [ARCHSIM, "sweep", file, "-o", str(out), "--jobs", "1", *more]
+def start(file: str, out: Path, jobs: int) -> subprocess.Popen[bytes]:
+    command = [ARCHSIM, "sweep", file, "-o", str(out), "--jobs", str(jobs), "--resume"]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ.copy()
     )
 
 
-def test_a_sweep_killed_ten_times_gives_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_sweep_killed_ten_times_gives_the_same_bytes(jobs: int, tmp_path: Path) -> None:
     file, out, calm = saved(KILLED, tmp_path), tmp_path / "out", tmp_path / "calm"
     archsim.sweep(file, calm, jobs=1)
     generator = random.Random(7)
     grown = 0
     for _ in range(10):
-        process = start(file, out, "--resume")
+        process = start(file, out, jobs)
         results = out / storage.RESULTS
         # Killed at random, but never before there is something to lose.
         limit = time.monotonic() + 60
@@ -471,7 +474,7 @@ def test_a_sweep_killed_ten_times_gives_the_same_bytes(tmp_path: Path) -> None:
         process.wait()
         grown = results.stat().st_size
     assert 0 < grown
-    assert start(file, out, "--resume").wait() == 0
+    assert start(file, out, jobs).wait() == 0
     assert (out / storage.RESULTS).read_bytes() == (calm / storage.RESULTS).read_bytes()
     assert (out / "results.csv").read_bytes() == (calm / "results.csv").read_bytes()
 
@@ -492,6 +495,77 @@ def test_an_interrupted_sweep_says_how_to_go_on(tmp_path: Path) -> None:
     result = archsim.sweep(file, out, jobs=1, resume=True)
     assert set(kept) <= set(lines(out))
     assert len(result.rows) == POINTS
+
+
+needs_forks = pytest.mark.skipif(sys.platform != "linux", reason="copies of a process")
+
+
+@needs_forks
+def test_a_copy_that_is_killed_is_named_and_what_was_found_is_kept(tmp_path: Path) -> None:
+    """No point is lost and nothing waits for the dead: the sweep ends, and goes on."""
+    file, out = saved(KILLED, tmp_path), tmp_path / "out"
+    copies: set[int] = set()
+
+    def progress(done: int, failed: int, points: int) -> None:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        if children and not copies:
+            copies.update(map(int, children))
+            os.kill(min(copies), signal.SIGKILL)
+
+    with pytest.raises(archsim.ArchError, match="a process that evaluated points died"):
+        archsim.sweep(file, out, jobs=2, progress=progress)
+    assert len(copies) == 2
+    assert not any(Path(f"/proc/{copy}").exists() for copy in copies)
+    assert 0 < len(lines(out)) < POINTS
+    alone = archsim.sweep(file, jobs=1)
+    assert archsim.sweep(file, out, jobs=2, resume=True).rows == alone.rows
+
+
+@needs_forks
+def test_copies_leave_with_the_process_they_work_for(tmp_path: Path) -> None:
+    """Killed, it leaves nobody who would hold the lock of its results, or work on for long."""
+    file, out = saved(KILLED, tmp_path), tmp_path / "out"
+    process = start(file, out, 2)
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while len(copies := found.read_text().split()) < 2:
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    with (out / storage.RESULTS).open("a") as file_of_results:
+        assert storage._locked(file_of_results)
+    limit = time.monotonic() + 30
+    while any(Path(f"/proc/{copy}").exists() for copy in copies):
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+@needs_forks
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.binary(max_size=1 << 17), max_size=9), st.integers(1, 3))
+def test_copies_take_every_piece_once(pieces: list[bytes], count: int) -> None:
+    forks = Forks(len, count)
+    try:
+        for _ in range(2):
+            assert sorted(forks.map(iter(pieces))) == sorted(map(len, pieces))
+            assert len(forks.copies) == min(count, len(pieces))
+    finally:
+        forks.close()
+
+
+def test_with_another_thread_alive_fresh_processes_are_taken(tmp_path: Path) -> None:
+    """A lock that a thread holds would stay locked in a copy."""
+    file = saved(SMALL, tmp_path)
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        assert not are_safe()
+        rows = archsim.sweep(file, jobs=2).rows
+    finally:
+        over.set()
+        thread.join()
+    assert rows == archsim.sweep(file, jobs=1).rows
 
 
 # ---- samplers ----
@@ -569,8 +643,8 @@ def test_no_scheduler_at_the_address(tmp_path: Path) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60))
-def test_chunks_hold_every_point_once(families: int, members: int, size: int) -> None:
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60), st.integers(1, 5))
+def test_chunks_hold_every_point_once(families: int, members: int, size: int, workers: int) -> None:
     import pickle
 
     from archsim.sweeps.dispatch import Pace, chunks
@@ -579,7 +653,9 @@ def test_chunks_hold_every_point_once(families: int, members: int, size: int) ->
     pace = Pace()
     pace.size = size
     groups = [[Task(f"{f}.{m}", {}) for m in range(members)] for f in range(families)]
-    found = [pickle.loads(chunk).tasks for chunk in chunks(b"", groups, pace)]
+    found = [pickle.loads(chunk).tasks for chunk in chunks(b"", groups, pace, workers)]
     keys = [task.key for tasks in found for task in tasks]
     assert keys == [task.key for group in groups for task in group]
     assert max(map(len, found)) <= 4 * size
+    # A worker that takes the last chunk keeps the others waiting for little.
+    assert len(found[-1]) <= max(4, len(keys) // workers)

@@ -10,15 +10,13 @@ from archsim.errors import ArchError
 from archsim.placement import BATCH_RANKS, known_ranks
 from archsim.sweeps.axes import Value
 from archsim.sweeps.definition import KINDS, Sweep
-from archsim.sweeps.inputs import Bases, Inputs, field_names, named_in, sizes_of
+from archsim.sweeps.inputs import Inputs, field_names, named_in, sizes_of
 from archsim.sweeps.overrides import whole_path
 from archsim.sweeps.schema import neighborhood_model, numbers_model
 from archsim.sweeps.special import TILES, WINDOWS
 from einsum_cascade.cascade import Cascade
 from einsum_cascade.documents import Document
 from einsum_cascade.errors import CascadeError, Problem, legal_words
-from einsum_cascade.exp_units import UNITS
-from einsum_cascade.neighborhood_tiles import read_shape
 
 Place = tuple[str | int, ...]
 # What may stand in front of the first dot of a path. A label says nothing but what to call a point.
@@ -44,9 +42,8 @@ PASSES = ("passes", "traffic_bytes.", "buffer_bytes.capacity", "sizes.")
 ERRORS = ("error_rms", "error_max")
 
 
-def check(sweep: Sweep, found: Bases) -> None:
+def check(sweep: Sweep, inputs: Inputs) -> None:
     """Try every value of every axis once, alone; ArchError with the places of those not legal."""
-    inputs = Inputs(found)
     problems: list[Problem] = []
     for axis in sweep.axes:
         for path in axis.paths:
@@ -195,6 +192,9 @@ def _bad_field(
 ) -> Iterator[Problem]:
     """A value of a section that its model refuses, no shape, or no unit that computes 2^x."""
     from pydantic import ValidationError
+
+    from einsum_cascade.exp_units import UNITS
+    from einsum_cascade.neighborhood_tiles import read_shape
 
     hint = ""
     try:

@@ -1,25 +1,27 @@
-"""Who evaluates chunks: this process, processes of this machine, or the workers of a cluster."""
+"""Who evaluates chunks: this process, copies of it, fresh processes, or workers of a cluster."""
 
 from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from os import cpu_count
 from time import monotonic
 from typing import Any
 
 from archsim.errors import ArchError
 from archsim.sweeps.evaluation import Chunk, Task, evaluate_chunk
+from archsim.sweeps.forks import DiedError, Forks, are_safe
 from archsim.sweeps.inputs import version
 from einsum_cascade.errors import Problem, Source
 
 Lines = list[tuple[str, str]]
-# Seconds that a chunk should take, and the fewest and most points of one.
-CHUNK_SECONDS = 0.5
-FIRST_CHUNK, LARGEST_CHUNK = 8, 256
-# Points at the levels of formulas that this process does faster than others start.
+# Seconds that a chunk should take, and the most points of one.
+CHUNK_SECONDS = 0.25
+LARGEST_CHUNK = 256
+# Points at the levels of formulas that this process does faster than fresh ones start.
 ALONE = 2_500
 
 
@@ -27,7 +29,7 @@ class Pace:
     """How long a point takes, as far as is known: chunks grow and shrink with it."""
 
     def __init__(self) -> None:
-        self.size = FIRST_CHUNK
+        self.size = 1
 
     def learn(self, points: int, seconds: float) -> None:
         """Take note of what a chunk took."""
@@ -35,18 +37,23 @@ class Pace:
         self.size = min(LARGEST_CHUNK, max(1, (self.size + fitting) // 2))
 
 
-def chunks(bases: bytes, families: Iterable[list[Task]], pace: Pace) -> Iterator[bytes]:
-    """Pack families of points into chunks; one is split only if it is much larger than a chunk."""
+def chunks(
+    bases: bytes, families: Collection[list[Task]], pace: Pace, workers: int
+) -> Iterator[bytes]:
+    """Pack families of points into chunks; one is split only if it is much larger than a chunk.
+
+    Chunks become small towards the end, so that all workers end together.
+    """
+    left = sum(map(len, families))
     waiting: list[Task] = []
     for family in families:
-        for task in family:
+        for number, task in enumerate(family, 1):
             waiting.append(task)
-            if len(waiting) >= 4 * pace.size:
+            size = min(pace.size, -(-left // (2 * workers)))
+            if len(waiting) >= (size if number == len(family) else 4 * size):
                 yield pickle.dumps(Chunk(bases, tuple(waiting)))
+                left -= len(waiting)
                 waiting = []
-        if len(waiting) >= pace.size:
-            yield pickle.dumps(Chunk(bases, tuple(waiting)))
-            waiting = []
     if waiting:
         yield pickle.dumps(Chunk(bases, tuple(waiting)))
 
@@ -58,38 +65,59 @@ def evaluate_pickled(chunk: bytes) -> tuple[Lines, float]:
     return found, monotonic() - start
 
 
-def dispatch(
-    bases: bytes,
-    families: Iterable[list[Task]],
-    jobs: int | None,
-    cluster: str | None,
-) -> Iterator[Lines]:
-    """Evaluate families of points, and yield lines as they are found.
+class Dispatch:
+    """Evaluates families of points, in this process and in others, until it is closed."""
 
-    Args:
-        bases: what all points start from, pickled.
-        families: the points, those side by side that share work.
-        jobs: processes of this machine, 1 for none but this; None: all cores.
-        cluster: the address of a Dask scheduler, instead.
+    def __init__(self, bases: bytes, jobs: int | None, cluster: str | None, few: bool) -> None:
+        """Start nothing yet.
 
-    Raises:
-        ArchError: no scheduler at the address, workers of another version, or a dead worker.
-    """
-    pace = Pace()
-    work = chunks(bases, families, pace)
-    if cluster is None and (jobs or cpu_count() or 1) == 1:
-        results: Iterable[tuple[Lines, float]] = map(evaluate_pickled, work)
-    else:
-        results = _parallel(work, jobs or cpu_count() or 1, cluster)
-    for found, seconds in results:
-        pace.learn(len(found), seconds)
-        yield found
+        Args:
+            bases: what all points start from, pickled.
+            jobs: processes of this machine, 1 for none but this; None: all cores.
+            cluster: the address of a Dask scheduler, instead.
+            few: points take less time than fresh processes would start in.
+        """
+        self.bases, self.cluster, self.pace = bases, cluster, Pace()
+        self.jobs = jobs or cpu_count() or 1
+        copied = cluster is None and self.jobs > 1 and are_safe()
+        self.forks = Forks(evaluate_pickled, self.jobs) if copied else None
+        if jobs is None and few and self.forks is None:
+            self.jobs = 1
+
+    def __call__(self, families: Collection[list[Task]]) -> Iterator[Lines]:
+        """Lines as they are found; `families` are points side by side that share work.
+
+        Raises:
+            ArchError: no scheduler at the address, workers of another version, or a dead worker.
+        """
+        for found, seconds in self._results(chunks(self.bases, families, self.pace, self.jobs)):
+            self.pace.learn(len(found), seconds)
+            yield found
+
+    def _results(self, work: Iterator[bytes]) -> Iterator[tuple[Lines, float]]:
+        if self.cluster is not None:
+            yield from _joblib(work, self.jobs, self.cluster)
+        elif self.forks is not None:
+            if not self.forks.copies:
+                # What the first points load and compile here, copies of this process start with.
+                yield from map(evaluate_pickled, islice(work, 1))
+            try:
+                yield from self.forks.map(work)
+            except DiedError as error:
+                raise _died() from error
+        elif self.jobs == 1:
+            yield from map(evaluate_pickled, work)
+        else:
+            yield from _joblib(work, self.jobs, None)
+
+    def close(self) -> None:
+        """End processes that were started for it."""
+        if self.forks is not None:
+            self.forks.close()
 
 
-def _parallel(
-    work: Iterator[bytes], jobs: int, cluster: str | None
-) -> Iterator[tuple[Lines, float]]:
-    """Joblib's processes, or its way to a Dask cluster."""
+def _joblib(work: Iterator[bytes], jobs: int, cluster: str | None) -> Iterator[tuple[Lines, float]]:
+    """Fresh processes, or the workers of a Dask cluster."""
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -110,9 +138,12 @@ def _parallel(
         try:
             yield from run(delayed(evaluate_pickled)(chunk) for chunk in work)
         except TerminatedWorkerError as error:
-            hint = "it may have run out of memory: go on with --resume and fewer --jobs"
-            what = "a process that evaluated points died"
-            raise ArchError(Problem(Source("sweep"), what, hint=hint)) from error
+            raise _died() from error
+
+
+def _died() -> ArchError:
+    hint = "it may have run out of memory: go on with --resume and fewer --jobs"
+    return ArchError(Problem(Source("sweep"), "a process that evaluated points died", hint=hint))
 
 
 def connected(address: str) -> Any:

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 from archsim.arch import Architecture
@@ -36,14 +37,15 @@ class Chunk:
 
 
 @lru_cache(maxsize=1)
-def _inputs(bases: bytes) -> Inputs:
+def inputs_of(bases: bytes) -> Inputs:
+    """What makes points of pickled bases; what it made already is there for later chunks."""
     found: Bases = pickle.loads(bases)
     return Inputs(found)
 
 
 def evaluate_chunk(chunk: Chunk) -> list[tuple[str, str]]:
     """Evaluate points: key and line of each, in no particular order. A failure is a line, too."""
-    inputs = _inputs(chunk.bases)
+    inputs = inputs_of(chunk.bases)
     inputs.make_room()
     found = []
     points: list[tuple[Task, Point]] = []
@@ -129,10 +131,10 @@ def line(row: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> Any:
     """Whole numbers beyond 64 bit are no numbers to most readers; nor are NaN and infinity."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, int) and abs(value) >= 1 << 63:
         return float(value)
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
     return value
 
 

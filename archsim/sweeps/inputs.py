@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -166,8 +166,7 @@ class Inputs:
             name = NEIGHBORHOOD.get(kind)
         if name is None:
             return None
-        start = kind + "."
-        changes = {p.removeprefix(start): v for p, v in values.items() if p.startswith(start)}
+        changes = {short: values[path] for path, short in _inside(kind, tuple(values))}
         known = (kind, str(name), repr(changes))
         if known not in self.documents:
             base = self.bases.documents[kind, str(name)]
@@ -189,13 +188,11 @@ class Inputs:
         assert hardware is not None
         if hardware[1] not in self.slow:
             self.slow[hardware[1]] = digest(_without_speed(hardware[0].data))
-        rest = {
-            path: value
-            for path, value in values.items()
-            if path.startswith(("sizes.", "neighborhood.", "numbers."))
-        }
+        paths = tuple(values)
+        sections = ("sizes", "neighborhood", "numbers")
+        rest = {path: values[path] for head in sections for path, _ in _inside(head, paths)}
         parts = [named and named[1] for named in found.values()]
-        return digest([parts, rest, self.slow[hardware[1]]])
+        return repr((parts, rest, self.slow[hardware[1]]))
 
     def point(self, values: Mapping[str, Value]) -> Point:
         """The inputs of a point; CascadeError or ArchError where a value is not legal."""
@@ -222,6 +219,13 @@ class Inputs:
         return self.made[content]
 
 
+@lru_cache(maxsize=256)
+def _inside(head: str, paths: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Those of some paths that start with a word, and what follows it: all points have the same."""
+    start = head + "."
+    return tuple((path, path.removeprefix(start)) for path in paths if path.startswith(start))
+
+
 def _beyond(kind: str, document: Document) -> Iterator[str]:
     """What a document takes from another file: a mapping says of which cascade it speaks."""
     name = document.data.get("cascade") if kind == "mapping" else None
@@ -232,14 +236,13 @@ def _beyond(kind: str, document: Document) -> Iterator[str]:
 def sizes_of(values: Mapping[str, Value]) -> dict[str, int]:
     """Sizes of ranks among the values of a point; CascadeError for what is none."""
     found = {}
-    for path, value in values.items():
-        if path.startswith("sizes."):
-            rank = path.removeprefix("sizes.")
-            if not isinstance(value, int) or value < 1 or not rank[:1].isupper():
-                hint = "sizes.M: [1024, 4096], positive whole numbers for a rank in capitals"
-                what = f"{rank}: {value} is no size"
-                raise CascadeError(Problem(Source("sizes"), what, hint=hint))
-            found[rank] = value
+    for path, rank in _inside("sizes", tuple(values)):
+        value = values[path]
+        if not isinstance(value, int) or value < 1 or not rank[:1].isupper():
+            hint = "sizes.M: [1024, 4096], positive whole numbers for a rank in capitals"
+            what = f"{rank}: {value} is no size"
+            raise CascadeError(Problem(Source("sizes"), what, hint=hint))
+        found[rank] = value
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,9 @@ from archsim.sweeps import fronts, storage
 from archsim.sweeps.axes import Value
 from archsim.sweeps.checking import check
 from archsim.sweeps.definition import Sweep, load_sweep
-from archsim.sweeps.dispatch import ALONE, dispatch
-from archsim.sweeps.evaluation import Task
-from archsim.sweeps.inputs import Bases, Inputs, bases
+from archsim.sweeps.dispatch import ALONE, Dispatch
+from archsim.sweeps.evaluation import Task, inputs_of
+from archsim.sweeps.inputs import Inputs, bases
 from archsim.sweeps.sampling import sample
 from einsum_cascade.errors import Problem, Source, legal_words
 
@@ -128,15 +128,19 @@ def sweep(
         hint = "None takes all cores"
         raise ArchError(Problem(Source("jobs"), f"{jobs!r} is no number of processes", hint=hint))
     found = load_sweep(sweep)
-    start = bases(found)
-    check(found, start)
+    start = pickle.dumps(bases(found))
+    inputs = inputs_of(start)
+    check(found, inputs)
     store = storage.Store(None if out is None else Path(out))
+    few = found.points <= ALONE and found.level in ESTIMATES
+    dispatch = Dispatch(start, jobs, cluster, few)
     try:
         store.open(found, resume)
-        run = _Run(found, start, store, jobs, cluster, progress)
+        run = _Run(found, inputs, store, dispatch, progress)
         keys = run.sample() if found.sampler else run.evaluate(list(found.grid()))
         rows = store.finish(keys)
     finally:
+        dispatch.close()
         store.close()
     path = store.folder / storage.RESULTS if store.folder else None
     return SweepResult(found, tuple(rows), path)
@@ -148,16 +152,13 @@ class _Run:
     def __init__(
         self,
         sweep: Sweep,
-        start: Bases,
+        inputs: Inputs,
         store: storage.Store,
-        jobs: int | None,
-        cluster: str | None,
+        dispatch: Dispatch,
         progress: Progress,
     ) -> None:
-        self.sweep, self.store, self.cluster, self.progress = sweep, store, cluster, progress
-        self.inputs, self.bases = Inputs(start), pickle.dumps(start)
-        few = sweep.points <= ALONE and sweep.level in ESTIMATES
-        self.jobs = 1 if jobs is None and few else jobs
+        self.sweep, self.inputs, self.store = sweep, inputs, store
+        self.dispatch, self.progress = dispatch, progress
         self.done, self.failed = 0, 0
 
     def evaluate(self, points: Sequence[tuple[int, ...]]) -> list[str]:
@@ -167,8 +168,7 @@ class _Run:
         known = {task.key for task in tasks} - new.keys()
         self._count(self.store.lines[key] for key in known)
         if new:
-            families = self._families(new.values())
-            for lines in dispatch(self.bases, families, self.jobs, self.cluster):
+            for lines in self.dispatch(self._families(new.values())):
                 self.store.add(lines)
                 self._count(text for _, text in lines)
         return [task.key for task in tasks]
@@ -189,7 +189,7 @@ class _Run:
         self.inputs.make_room()
         return Task(self.inputs.key(values), values)
 
-    def _families(self, tasks: Iterable[Task]) -> Iterable[list[Task]]:
+    def _families(self, tasks: Iterable[Task]) -> Collection[list[Task]]:
         """Points that share work, side by side."""
         families: dict[str, list[Task]] = {}
         for task in tasks:

@@ -162,7 +162,11 @@ def _replace(path: Path, text: str) -> None:
 
 def columns(rows: Iterable[dict[str, Any]]) -> list[str]:
     """Names of all columns, in order of their first row; `error` comes last."""
-    names = dict.fromkeys(name for row in rows for name in row)
+    names: dict[str, None] = {}
+    for row in rows:
+        # Most rows have the columns of those before.
+        if not row.keys() <= names.keys():
+            names |= dict.fromkeys(row)
     names.pop("error", None)
     return [*names, "error"]
 
@@ -172,9 +176,9 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     import io
 
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns(rows), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer, names = csv.writer(text, lineterminator="\n"), columns(rows)
+    writer.writerow(names)
+    writer.writerows([row.get(name) for name in names] for row in rows)
     return text.getvalue()
 
 
