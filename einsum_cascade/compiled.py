@@ -77,6 +77,7 @@ class Compiled:
             "from numba import njit",
             "from einsum_cascade import compiled_kernels as a",
             "from einsum_cascade import compiled_fetches as f",
+            "from einsum_cascade import compiled_folds as d",
             "from einsum_cascade import compiled_kernels as k",
             "from einsum_cascade import compiled_multiply as m",
             "from einsum_cascade import compiled_products as q",

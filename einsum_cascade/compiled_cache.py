@@ -24,6 +24,7 @@ import numpy as np
 RUNTIME = (
     "compiled_kernels",
     "compiled_packing",
+    "compiled_folds",
     "compiled_products",
     "compiled_multiply",
     "format_kernels",

@@ -288,7 +288,7 @@ class Rows(Checks):
                 text.line(line)
             text.depth += 1
         low, high = self.span
-        reader = _Views(self, text.apart(text.depth + 1))
+        reader = Views(self, text.apart(text.depth + 1))
         result = value(einsum.map, reader.inner, reader, arithmetic_of(self.numbers, einsum))
         result = f"F({rounded(self.numbers, einsum, result)})"
         masks = []
@@ -350,7 +350,7 @@ class Rows(Checks):
 
 
 @dataclass(slots=True)
-class _Views:
+class Views:
     """Reads of points: views of rows where memory runs along, elements otherwise."""
 
     rows: Rows
