@@ -17,9 +17,9 @@ from llvmlite import binding, ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from einsum_cascade.compiled_kernels import Real, compiled, mul
+from einsum_cascade.compiled_kernels import Real, compiled
 from einsum_cascade.compiled_packing import BLOCK_BYTES, FEW, pack_lanes, pack_rows
-from einsum_cascade.compiled_products import kernel1, kernel2, kernel4, kernel6
+from einsum_cascade.compiled_products import exactly, kernel1, kernel2, kernel4, kernel6
 
 # Points of a chunk of the sum, lanes of a panel, rows of a block: what stays in the L2 cache.
 CHUNK, PANEL, ROWS = 256, 128, 192
@@ -60,47 +60,38 @@ def _multiply_pointers(of_a: Any, ai: int, ak: int, of_b: Any, bk: int, bl: int,
                     y, at_y, yk = b, y0 + lane, bk
                     if lane >= whole:
                         y, at_y, yk = panel, (lane - whole) * depth, lanes
+                    is_part = lane + lanes > span
                     few, i = FEW, 0
                     while i < high:
                         while i + few > high:
-                            few = few // 2 if few < FEW else 4
+                            few = 4 if few == FEW else few // 2
                         at = (i0 + i) * ci + start + lane
-                        to, begin, step, plus = c, at, ci, more
-                        is_part = lane + lanes > span
-                        if is_part:
-                            to, begin, step, plus = last, 0, lanes, False
                         at_x = x0 + i // FEW * xf + i % FEW * xi
-                        if few == 6:
-                            is_bad = kernel6(x, at_x, xi, xk, y, at_y, yk, to, begin, step, depth, plus)
-                        elif few == 4:
-                            is_bad = kernel4(x, at_x, xi, xk, y, at_y, yk, to, begin, step, depth, plus)
-                        elif few == 2:
-                            is_bad = kernel2(x, at_x, xi, xk, y, at_y, yk, to, begin, step, depth, plus)
-                        else:
-                            is_bad = kernel1(x, at_x, xi, xk, y, at_y, yk, to, begin, step, depth, plus)
-                        if is_bad:
-                            _exactly(x, at_x, xi, xk, y, at_y, yk, to, begin, step, depth, plus, few, lanes)
                         if is_part:
+                            _block(few, x, at_x, xi, xk, y, at_y, yk, last, 0, lanes, depth, False)
                             for row in range(few):
                                 for one in range(span - lane):
                                     old = c[at + row * ci + one] if more else c.dtype.type(0)
                                     c[at + row * ci + one] = old + last[row * lanes + one]
+                        else:
+                            _block(few, x, at_x, xi, xk, y, at_y, yk, c, at, ci, depth, more)
                         i += few
 
 
 @compiled
-def _exactly(a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: Real, c0: int,
-             ci: int, n: int, adds: bool, rows: int, lanes: int) -> None:  # fmt: skip
-    """A block with the language's product, where -0.0 in b is nothing whatever a is."""
-    for i in range(rows):
-        for lane in range(lanes):
-            at = c0 + i * ci + lane
-            total = c[at] if adds else c.dtype.type(0)
-            for k in range(n):
-                right = b[b0 + k * bk + lane]
-                if right != 0 or not np.signbit(right):
-                    total += mul(a[a0 + i * ai + k * ak], right)
-            c[at] = total
+def _block(rows: int, a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: Real,
+           c0: int, ci: int, n: int, adds: bool) -> None:  # fmt: skip
+    """So many rows (6, 4, 2 or 1) of one block of lanes, with the language's product."""
+    if rows == 6:
+        is_bad = kernel6(a, a0, ai, ak, b, b0, bk, c, c0, ci, n, adds)
+    elif rows == 4:
+        is_bad = kernel4(a, a0, ai, ak, b, b0, bk, c, c0, ci, n, adds)
+    elif rows == 2:
+        is_bad = kernel2(a, a0, ai, ak, b, b0, bk, c, c0, ci, n, adds)
+    else:
+        is_bad = kernel1(a, a0, ai, ak, b, b0, bk, c, c0, ci, n, adds)
+    if is_bad:
+        exactly(a, a0, ai, ak, b, b0, bk, c, c0, ci, n, adds, rows)
 
 
 _WORD = types.int64

@@ -98,10 +98,7 @@ turn: Any = intrinsic(_typed_turn)
 
 @compiled
 def pack_rows(to: Real, x: Real, at: int, xk: int, xi: int, n: int, rows: int) -> None:
-    """to[i // FEW][k][i % FEW] = x[at + k*xk + i*xi]; a part of a block is packed as if it were whole.
-
-    `to` has room for a whole block after the last.
-    """
+    """to[i // FEW][k][i % FEW] = x[at + k*xk + i*xi]; `to` has room for a whole last block."""
     whole = rows // FEW if xi == 1 else 0
     for k in range(n):
         for block in range(whole):

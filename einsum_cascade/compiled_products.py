@@ -62,20 +62,28 @@ def _kernel(rows: int) -> Any:
             found.align = size
             return found
 
+        def fetch(base: Any, at: Any) -> None:
+            byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+            function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+            # To be written, to stay, and data.
+            how = [ir.Constant(flag, value) for value in (1, 3, 1)]
+            builder.call(function, [builder.bitcast(builder.gep(base, [at]), byte), *how])
+
         flags = ("contract",)
         zero = ir.Constant(vector, [0.0] * lanes)
         sums = [[local(builder, zero) for _ in range(2)] for _ in range(rows)]
         base_a, base_b, base_c = data(of_a, a), data(of_b, b), data(of_c, c)
+
         def of_block() -> Any:
             for i, row in enumerate(sums):
                 at_c = builder.add(c0, builder.mul(ci, number(i)))
                 for v, place in enumerate(row):
                     yield place, builder.add(at_c, number(v * lanes))
 
-        # Only where it is added to: reading it takes as long as memory does.
-        with builder.if_then(adds):
-            for place, at in of_block():
-                builder.store(load(base_c, at), place)
+        # It takes as long as memory does until c is there, so it is asked for first.
+        for _, at in list(of_block())[::2]:
+            fetch(base_c, at)
         with cgutils.for_range(builder, n) as loop:
             at_b = builder.add(b0, builder.mul(loop.index, bk))
             right = [load(base_b, builder.add(at_b, number(v * lanes))) for v in range(2)]
@@ -102,6 +110,10 @@ def _kernel(rows: int) -> Any:
             "!=", builder.bitcast(bad, ir.IntType(lanes)), ir.Constant(ir.IntType(lanes), 0)
         )
         with builder.if_then(builder.not_(is_bad)):
+            with builder.if_then(adds):
+                for place, at in of_block():
+                    total = builder.fadd(load(base_c, at), builder.load(place))
+                    builder.store(total, place)
             for place, at in of_block():
                 builder.store(builder.load(place), wide(base_c, at)).align = size
         return is_bad
