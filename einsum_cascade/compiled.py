@@ -36,7 +36,7 @@ from einsum_cascade.hardware_numbers import Numbers, numbers_of
 Array = NDArray[Any]
 DTYPES = ("float32", "float64")
 # Lanes of a tile: as many as there are, up to the largest.
-WIDTHS = (16, 128)
+WIDTHS = (16, 64, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,7 @@ class Compiled:
             "from einsum_cascade import compiled_folds as d",
             "from einsum_cascade import compiled_kernels as k",
             "from einsum_cascade import compiled_multiply as m",
+            "from einsum_cascade import compiled_packing as h",
             "from einsum_cascade import compiled_products as q",
             "from einsum_cascade import format_kernels as g",
             "from einsum_cascade.exp_units import UNITS",

@@ -97,6 +97,27 @@ turn: Any = intrinsic(_typed_turn)
 
 
 @compiled
+def turn_over(to: Real, x: Real) -> None:
+    """to[i, k] = x[k, i] for all of x, whose last axis is unit in memory, as is that of `to`."""
+    few, span = BLOCK_BYTES // 2 // x.itemsize, 64
+    step, pitch = to.strides[0] // x.itemsize, x.strides[0] // x.itemsize
+    n, lanes = x.shape[1], x.shape[0]
+    whole = lanes // few * few
+    for start in range(0, n, span):
+        end = min(start + span, n)
+        turned = start + (end - start) // few * few
+        for k in range(0, whole, few):
+            for i in range(start, turned, few):
+                turn(to, i * step + k, step, x, k * pitch + i, pitch)
+        for k in range(whole, lanes):
+            for i in range(start, turned):
+                to[i, k] = x[k, i]
+        for k in range(lanes):
+            for i in range(turned, end):
+                to[i, k] = x[k, i]
+
+
+@compiled
 def pack_rows(to: Real, x: Real, at: int, xk: int, xi: int, n: int, rows: int) -> None:
     """to[i // FEW][k][i % FEW] = x[at + k*xk + i*xi]; `to` has room for a whole last block."""
     whole = rows // FEW if xi == 1 else 0
