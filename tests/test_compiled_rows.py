@@ -8,7 +8,7 @@ from numba import njit
 
 import einsum_cascade as ec
 from einsum_cascade import compiled_folds, compiled_packing
-from einsum_cascade.compiled_plan import Stage
+from einsum_cascade.compiled_plan import Stage, stages
 from einsum_cascade.compiled_reductions import folded_of
 
 INF, NAN = float("inf"), float("nan")
@@ -107,8 +107,8 @@ def test_which_variable_is_folded():
         "param gam = 0.9\nvar p in M\nZ[e,m,p] = A[e,m]*B[p]*gam**(p - m)",
         "param gam = 0.9\nvar p in M\nZ[e,p] = sum[m](A[e,m]*B[p]*gam**(p - m))",
         "Z[e,m] = A[e,m]*cos(m/M)*exp(e)*sin(e*m)",
-        "param gam = 0.9\nvar p in M\nS[m,p] = B[m]*B[p] where m <= p\nT[m,p] = S[m,p]*gam**(p - m)\n"
-        "Z[e,p] = A[e,m]*T[m,p]",
+        "param gam = 0.9\nvar p in M\nS[m,p] = B[m]*B[p] where m <= p\n"
+        "T[m,p] = S[m,p]*gam**(p - m)\nZ[e,p] = A[e,m]*T[m,p]",
     ],
 )
 def test_parts_of_few_variables(text):
@@ -191,3 +191,20 @@ def test_sweeps_that_memory_runs_along(lanes, steps):
         assert compiled.source().count("h.turn_over") == 2
         expected = ec.evaluate(compiled.cascade, **given)["AV"]
         np.testing.assert_allclose(compiled(**given)["AV"], expected, atol=1e-12)
+
+
+def test_few_lanes_are_no_tiles():
+    """Heads are lanes of all Einsums, but four of them fill no vector."""
+    cascade = ec.load("mla-latent")
+    assert [stage.lane for stage in stages(cascade)] == ["H"]
+    sizes = {"P": 7, "M": 9, "E": 4, "F": 5, "R": 6, "D": 2}
+    rng = np.random.default_rng(0)
+    for heads, width in ((4, 0), (16, 16)):
+        given = {
+            name: rng.standard_normal([sizes.get(rank, heads) for rank in tensor.ranks])
+            for name, tensor in ((name, cascade.tensor(name)) for name in cascade.inputs)
+        }
+        compiled = ec.compile(cascade)
+        found, expected = compiled(**given)["AV"], ec.evaluate(cascade, **given)["AV"]
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+        assert list(compiled.modules) == [width]
