@@ -107,7 +107,8 @@ def _is_flagged(cascade: Cascade, tensor: str) -> bool:
             return False
         if not all(is_safe(cascade, access, axis) for axis in range(len(access.indices))):
             return False
-    return len(makers) == 1
+    # What is folded is made number by number.
+    return len(makers) == 1 and folded_of(cascade, makers[0][0], ()) is None
 
 
 def _main_lane(cascade: Cascade, group: Group) -> str:
@@ -247,6 +248,7 @@ class _Writer:
                 numbers=None,
                 text=text,
                 partial=self.partial,
+                flagged=self.steps.flagged,
                 chunk=chunk,
                 has_empty=False,
                 is_ragged=False,
