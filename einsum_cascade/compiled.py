@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -21,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einsum_cascade import formats
-from einsum_cascade.arguments import Arguments, read_arguments
+from einsum_cascade.arguments import Arguments, Readings, read_arguments
 from einsum_cascade.array_shapes import array_ranks, batch_index
 from einsum_cascade.cascade import Cascade, affine, variables_in
 from einsum_cascade.compiled_cache import module_from
 from einsum_cascade.compiled_plan import Stage, stages
-from einsum_cascade.compiled_run import Run, computed_shape, threads
+from einsum_cascade.compiled_run import Run, computed_shape, pool, threads
 from einsum_cascade.compiled_steps import steps_of, write_steps
 from einsum_cascade.compiled_text import Text
 from einsum_cascade.compiled_tiles import write_stage
@@ -51,6 +50,9 @@ class Compiled:
     stages: tuple[Stage, ...] = field(repr=False)
     # Generated modules by width of tiles.
     modules: dict[int, ModuleType] = field(default_factory=dict, repr=False, compare=False)
+    # What shapes and sizes of calls meant, and extents that are legal.
+    readings: Readings = field(default_factory=dict, repr=False, compare=False)
+    checked: list[Mapping[str, int]] = field(default_factory=list, repr=False, compare=False)
 
     def __call__(
         self, *, sizes: Mapping[str, int] | None = None, **arrays: Any
@@ -60,8 +62,10 @@ class Compiled:
         Returns:
             One array of the dtype for each output, batch axes first, axes in written rank order.
         """
-        given = read_arguments(self.cascade, sizes, arrays)
-        _check_targets(self.cascade, given.extents)
+        given = read_arguments(self.cascade, sizes, arrays, self.readings)
+        if given.extents not in self.checked:
+            _check_targets(self.cascade, given.extents)
+            self.checked.append(given.extents)
         return _compute(self, given)
 
     def parts(self, width: int) -> tuple[Stage, ...]:
@@ -246,9 +250,8 @@ def _run_all(run: Any, tasks: Any, arguments: tuple[Any, ...], count: int) -> No
     if count == 1:
         work()
         return
-    with ThreadPoolExecutor(count) as pool:
-        for done in [pool.submit(work) for _ in range(count)]:
-            done.result()
+    for done in [pool(count).submit(work) for _ in range(count)]:
+        done.result()
 
 
 def _whole(cascade: Cascade, name: str, given: Arguments) -> Array:

@@ -27,6 +27,7 @@ RUNTIME = (
     "compiled_folds",
     "compiled_products",
     "compiled_multiply",
+    "compiled_fetches",
     "format_kernels",
 )
 

@@ -208,3 +208,16 @@ def test_few_lanes_are_no_tiles():
         found, expected = compiled(**given)["AV"], ec.evaluate(cascade, **given)["AV"]
         np.testing.assert_allclose(found, expected, rtol=1e-10)
         assert list(compiled.modules) == [width]
+
+
+def test_calls_of_other_sizes():
+    """What a call has found out is for its shapes and sizes only; a wrong size is still refused."""
+    compiled = ec.compile(ec.parse("rank M = M1*M0\nZ[m1] = sum[m0](A[m1,m0])"))
+    for n, tile in ((12, 3), (12, 4), (8, 4), (12, 3)):
+        a = np.arange(float(n))
+        expected = a.reshape(-1, tile).sum(1)
+        for _ in range(2):
+            np.testing.assert_array_equal(compiled(A=a, sizes={"M0": tile})["Z"], expected)
+    for _ in range(2):
+        with pytest.raises(ec.CascadeError, match="do not cover M=12"):
+            compiled(A=np.ones(12), sizes={"M0": 3, "M1": 2})
