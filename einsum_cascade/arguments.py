@@ -35,10 +35,24 @@ class Arguments:
     batch: tuple[int, ...]
 
 
+# By shapes of inputs and by sizes: batch axes, split inputs, extents.
+Readings = dict[Any, tuple[dict[str, int], dict[str, bool], dict[str, int]]]
+
+
 def read_arguments(
-    cascade: Cascade, sizes: Mapping[str, int] | None, arrays: Mapping[str, Any]
+    cascade: Cascade,
+    sizes: Mapping[str, int] | None,
+    arrays: Mapping[str, Any],
+    known: Readings | None = None,
 ) -> Arguments:
-    """Check the arguments of an evaluation; CascadeError says what is missing or disagrees."""
+    """Check the arguments of an evaluation; CascadeError says what is missing or disagrees.
+
+    Args:
+        cascade: what is evaluated.
+        sizes: extents that no array shows.
+        arrays: inputs and parameters by name.
+        known: what shapes and sizes meant in earlier calls; this call's are added.
+    """
     parameters = dict(cascade.parameters)
     free = [name for name, value in parameters.items() if value is None]
     _check_names(cascade, free, parameters, arrays)
@@ -49,8 +63,13 @@ def read_arguments(
             raise CascadeError(f"{name} is one number, not an array of shape {number.shape}")
         values[name] = float(number)
     given = {name: _numbers(name, arrays[name]) for name in cascade.inputs}
-    batch_axes, is_split = readings(cascade, given, sizes or {})
-    extents = extents_of(cascade, given, is_split, sizes or {})
+    sizes = sizes or {}
+    key = tuple(array.shape for array in given.values()), repr(dict(sizes))
+    known = {} if known is None else known
+    if key not in known:
+        batch_axes, is_split = readings(cascade, given, sizes)
+        known[key] = batch_axes, is_split, extents_of(cascade, given, is_split, sizes)
+    batch_axes, is_split, extents = known[key]
     return Arguments(given, batch_axes, is_split, extents, values, batch_shape(given, batch_axes))
 
 

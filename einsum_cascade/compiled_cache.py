@@ -21,7 +21,15 @@ import numba
 import numpy as np
 
 # What generated modules call.
-RUNTIME = ("compiled_kernels", "compiled_multiply", "compiled_products", "format_kernels")
+RUNTIME = (
+    "compiled_kernels",
+    "compiled_packing",
+    "compiled_folds",
+    "compiled_products",
+    "compiled_multiply",
+    "compiled_fetches",
+    "format_kernels",
+)
 
 
 def folder() -> Path:

@@ -17,7 +17,7 @@ from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_empty import is_safe
 from einsum_cascade.compiled_presence import linear, plus
-from einsum_cascade.compiled_text import WIDE, Text, integer, truth, value
+from einsum_cascade.compiled_text import WIDE, Arithmetic, Text, integer, truth, value
 from einsum_cascade.expressions import Access, Compare, Condition, Expr, Logic, accesses
 
 
@@ -208,7 +208,7 @@ class Checks:
         variables = frozenset(variables_in(expr))
         is_input = access.tensor in self.cascade.inputs
         inner, head = self.text.apart(), list[str]()
-        reader = _Elements(self, head if self.lane in variables else None)
+        reader = Elements(self, head if self.lane in variables else None)
         at = whole if whole is not None else value(expr, inner, reader, WIDE)
         if form is not None and whole is not None and unit and (is_input or not self.has_empty):
             name = self.text.fresh("i")
@@ -330,7 +330,7 @@ class Checks:
             return
         inner = self.text.apart()
         head: list[str] = []
-        holds = truth(condition, inner, _Elements(self, head))
+        holds = truth(condition, inner, Elements(self, head))
         variables = frozenset(variables_in(condition))
         self.row_check(variables, inner.lines, holds, head=head, is_filter=True)
         if isinstance(condition, Compare):
@@ -349,8 +349,8 @@ class Checks:
         text = self.text
         row, words, low, high, short, one = (text.fresh("u") for _ in range(6))
         before, head = text.apart(), text.apart()
-        found = value(sides[of_lane.index(True)], before, _Elements(self), WIDE)
-        scalar = value(sides[of_lane.index(False)], head, _Elements(self), WIDE)
+        found = value(sides[of_lane.index(True)], before, Elements(self), WIDE)
+        scalar = value(sides[of_lane.index(False)], head, Elements(self), WIDE)
         self.before += [f"{row} = np.empty(lanes, D)", *self.lanes()]
         self.before += [f"    {line}" for line in [*before.lines, f"{row}[i] = {found}"]]
         self.before.append(f"{words} = np.empty(lanes, np.int16)")
@@ -371,7 +371,7 @@ class Checks:
 
 
 @dataclass(slots=True)
-class _Elements:
+class Elements:
     """Reads in checks, lane by lane."""
 
     rows: Checks
@@ -379,10 +379,10 @@ class _Elements:
     head: list[str] | None = None
     is_inside: bool = False
 
-    def hoisted(self, expr: Expr) -> str | None:
+    def hoisted(self, expr: Expr, how: Arithmetic) -> str | None:
         """See Reader: what is about lanes only, or not about them, comes before their loop."""
         rows, variables = self.rows, set(variables_in(expr))
-        if self.head is None or accesses(expr) or not variables:
+        if how is not WIDE or self.head is None or accesses(expr) or not variables:
             return None
         is_row = variables == {rows.lane}
         if self.is_inside or (rows.lane in variables and not is_row):

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from einsum_cascade.cascade import variables_in
 from einsum_cascade.compiled_checks import Index
 from einsum_cascade.compiled_presence import linear
-from einsum_cascade.compiled_rows import Rows
-from einsum_cascade.expressions import Access, Apply
+from einsum_cascade.compiled_rows import Rows, Views
+from einsum_cascade.compiled_text import Arithmetic, arithmetic_of, value
+from einsum_cascade.expressions import Access, Apply, Expr
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,6 +29,8 @@ class Contraction(Rows):
         # What is empty is found first: whole rows of it are left out of the sum.
         self.rows(has_values=False)
         self.contraction(*pair)
+        if self.scales():
+            self.scale()
         self.leave_nothing()
 
     def leave_nothing(self) -> None:
@@ -52,11 +55,14 @@ class Contraction(Rows):
 
     def operands(self) -> tuple[Access, Access] | None:
         """The operand without lanes and the one with them, if this is a contraction."""
-        match self.einsum.map:
+        match self.core():
             case Apply(operator="mul", arguments=(Access() as a, Access() as b)):
                 pass
             case _:
                 return None
+        # A scaled sum that is not finite is found again point by point, without checks.
+        if self.scales() and self.checks:
+            return None
         if self.numbers is not None or self.einsum.op != "sum":
             return None
         if any(self.uses_lane(index.text) for index in self.places[a]):
@@ -86,6 +92,68 @@ class Contraction(Rows):
         if any(check.row and check.kept == "False" for check in self.checks):
             return None
         return a, b
+
+    def core(self) -> Expr:
+        """The map without what its sum may be scaled by: factors that no reduced variable is in."""
+        expr = self.einsum.map
+        while isinstance(expr, Apply) and expr.operator in ("mul", "div"):
+            left, right = expr.arguments
+            if expr.operator == "mul" and isinstance(left, Access) and isinstance(right, Access):
+                break
+            if self.is_scale(right):
+                expr = left
+            elif self.is_scale(left) and expr.operator == "mul":
+                expr = right
+            else:
+                break
+        return expr
+
+    def is_scale(self, expr: Expr) -> bool:
+        """True if an expression is the same for all points of a sum."""
+        return not set(variables_in(expr)) & set(self.einsum.over)
+
+    def scales(self) -> list[Expr]:
+        """What the sum is multiplied with or divided by."""
+        expr, core, found = self.einsum.map, self.core(), []
+        while expr is not core:
+            assert isinstance(expr, Apply)
+            left, right = expr.arguments
+            is_right = self.is_scale(right)
+            found.append(right if is_right else left)
+            expr = left if is_right else right
+        return found
+
+    def scale(self) -> None:
+        """Write what scales the sums; where that is not as good as scaling points, sum these."""
+        text, einsum = self.text, self.einsum
+        depth = text.depth
+        kept, over = self.loops()
+        for variable in kept:
+            self.open(variable)
+        how = arithmetic_of(None, einsum)
+        reader = _Scaled(self, text.apart(text.depth + 1), core=self.core())
+        result = value(einsum.map, reader.inner, reader, how)
+        scales = [value(expr, reader.inner, reader, how) for expr in self.scales()]
+        for line in (*reader.lines, f"z = {self.target('0', 'lanes')}", "is_lost = False"):
+            text.line(line)
+        with text.block("for i in range(lanes):"):
+            text.line(f"v_{self.lane} = {self.chunk.at(self.lane, 'i')}")
+            text.lines += reader.inner.lines
+            text.line(f"x = F({result})")
+            text.line("is_lost |= (x - x != 0)")
+            for scale in scales:
+                text.line(f"y = {scale}")
+                text.line("is_lost |= (y - y != 0) | (y == 0)")
+            text.line("z[i] = x")
+        with text.block("if is_lost:"):
+            text.line("k.start(acc, F(0))")
+            inner = text.depth
+            for variable in over:
+                self.open(variable)
+            self.points(is_reduction=True)
+            text.depth = inner
+            text.line(f"k.copy({self.target('0', 'lanes')}, acc)")
+        text.depth = depth
 
     def inner(self, a: Access, b: Access) -> tuple[str, str]:
         """The kept variable of a alone, and the reduced one of both."""
@@ -188,3 +256,16 @@ class Contraction(Rows):
             return inner
         has_filter = any(check.is_filter and check.kept == "True" for check in self.checks)
         return rows if has_filter and self.einsum.name in self.partial else ""
+
+
+@dataclass(slots=True)
+class _Scaled(Views):
+    """Reads of points in which the sum is known already."""
+
+    core: Expr | None = None
+
+    def hoisted(self, expr: Expr, how: Arithmetic) -> str | None:
+        """See Reader."""
+        if expr is self.core:
+            return "z[i]"
+        return Views.hoisted(self, expr, how)

@@ -15,6 +15,7 @@ from einsum_cascade.compiled_bounds import Bounds
 from einsum_cascade.compiled_presence import Limit, plus, times
 from einsum_cascade.compiled_tables import Tables
 from einsum_cascade.compiled_text import (
+    Arithmetic,
     Text,
     arithmetic_of,
     combining,
@@ -275,7 +276,7 @@ class _Views:
                 self.known[access] = name
         return self.known[access]
 
-    def hoisted(self, expr: Expr) -> str | None:
+    def hoisted(self, expr: Expr, how: Arithmetic) -> str | None:
         """See Reader."""
         return None
 

@@ -179,7 +179,9 @@ def _div(builder: Any, zero: Any, a: Any, b: Any) -> Any:
     return builder.select(both, zero, builder.fdiv(a, b))
 
 
-def _either(sign: str) -> Callable[..., Any]:
+def either(sign: str) -> Callable[..., Any]:
+    """The smaller (">") or the larger ("<") of two, NaN if either is."""
+
     def generate(builder: Any, zero: Any, a: Any, b: Any) -> Any:
         found = builder.select(builder.fcmp_ordered(sign, a, b), b, a)
         # A sum, so that what is stored is never what was read: that would become a masked store.
@@ -193,8 +195,8 @@ add = _operator(2, lambda builder, zero, a, b: builder.fadd(a, b))
 sub = _operator(2, _sub)
 mul = _operator(2, _mul)
 div = _operator(2, _div)
-least = _operator(2, _either(">"))
-largest = _operator(2, _either("<"))
+least = _operator(2, either(">"))
+largest = _operator(2, either("<"))
 neg = _operator(1, lambda builder, zero, a: builder.fneg(a))
 
 

@@ -17,13 +17,14 @@ from llvmlite import binding, ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from einsum_cascade.compiled_kernels import Real, compiled, mul
-from einsum_cascade.compiled_products import BLOCK_BYTES, kernel6
+from einsum_cascade.compiled_kernels import Real, compiled
+from einsum_cascade.compiled_packing import BLOCK_BYTES, FEW, pack_lanes, pack_rows
+from einsum_cascade.compiled_products import exactly, kernel1, kernel2, kernel4, kernel6
 
 # Points of a chunk of the sum, lanes of a panel, rows of a block: what stays in the L2 cache.
-CHUNK, PANEL, ROWS = 256, 128, 96
-# Rows of the kernel.
-FEW = 6
+CHUNK, PANEL, ROWS = 256, 128, 192
+# Rows that are too few to copy lanes for.
+SPARSE = 12
 # Both of them without types.
 carray: Any = numba.carray  # type: ignore[attr-defined]
 pointer_to: Any = types.CPointer
@@ -35,87 +36,62 @@ def _multiply_pointers(of_a: Any, ai: int, ak: int, of_b: Any, bk: int, bl: int,
     # The lengths are not checked, hence not told; nor are lanes, lest LLVM unrolls loops over them.
     a, b, c = carray(of_a, (1,)), carray(of_b, (1,)), carray(of_c, (1,))
     longest = max(min(n, CHUNK), 1)
-    panel = np.empty(longest * PANEL, a.dtype)
-    left = np.empty(longest * ROWS, a.dtype)
+    # Rows along the sum are read where they are; so are lanes that are near each other.
+    is_direct = bl == 1 and (rows <= SPARSE or bk * a.itemsize < 4096)
+    panel = np.empty(longest * min(PANEL, width + lanes), a.dtype)
+    left = np.empty(longest * (min(ROWS, rows) + FEW) if ak != 1 else 0, a.dtype)
     last = np.empty(FEW * lanes, a.dtype)
-    for k0 in range(0, max(n, 1), CHUNK):
-        depth = min(CHUNK, n - k0)
-        more = adds != 0 or k0 > 0
-        for start in range(0, width, PANEL):
-            span = min(PANEL, width - start)
-            _copy_lanes(panel, b, k0 * bk + start * bl, bk, bl, depth, span)
-            for i0 in range(0, rows, ROWS):
-                high = min(ROWS, rows - i0)
-                _copy_rows(left, a, i0 * ai + k0 * ak, ak, ai, depth, high)
-                for i in range(0, high, FEW):
-                    for lane in range(0, span, lanes):
+    for i0 in range(0, rows, ROWS):
+        high = min(ROWS, rows - i0)
+        for k0 in range(0, max(n, 1), CHUNK):
+            depth = min(CHUNK, n - k0)
+            more = adds != 0 or k0 > 0
+            x, x0, xi, xf, xk = a, i0 * ai + k0, ai, ai * FEW, 1
+            if ak != 1:
+                pack_rows(left, a, i0 * ai + k0 * ak, ak, ai, depth, high)
+                x, x0, xi, xf, xk = left, 0, 1, depth * FEW, FEW
+            for start in range(0, width, PANEL):
+                span = min(PANEL, width - start)
+                y0 = k0 * bk + start * bl
+                whole = span // lanes * lanes if is_direct else 0
+                if whole < span:
+                    pack_lanes(panel, b, y0 + whole * bl, bk, bl, depth, span - whole)
+                for lane in range(0, span, lanes):
+                    y, at_y, yk = b, y0 + lane, bk
+                    if lane >= whole:
+                        y, at_y, yk = panel, (lane - whole) * depth, lanes
+                    is_part = lane + lanes > span
+                    few, i = FEW, 0
+                    while i < high:
+                        while i + few > high:
+                            few = 4 if few == FEW else few // 2
                         at = (i0 + i) * ci + start + lane
-                        is_part = i + FEW > high or lane + lanes > span
-                        to, begin, step, plus = c, at, ci, more
+                        at_x = x0 + i // FEW * xf + i % FEW * xi
                         if is_part:
-                            to, begin, step, plus = last, 0, lanes, False
-                        x, y = i * depth, lane * depth
-                        if kernel6(left, x, 1, FEW, panel, y, lanes, to, begin, step, depth, plus):
-                            _exactly(left, x, panel, y, to, begin, step, depth, plus, lanes)
-                        if is_part:
-                            for row in range(min(FEW, high - i)):
-                                for one in range(min(lanes, span - lane)):
+                            _block(few, x, at_x, xi, xk, y, at_y, yk, last, 0, lanes, depth, False)
+                            for row in range(few):
+                                for one in range(span - lane):
                                     old = c[at + row * ci + one] if more else c.dtype.type(0)
                                     c[at + row * ci + one] = old + last[row * lanes + one]
+                        else:
+                            _block(few, x, at_x, xi, xk, y, at_y, yk, c, at, ci, depth, more)
+                        i += few
 
 
 @compiled
-def _exactly(a: Real, a0: int, b: Real, b0: int, c: Real, c0: int, ci: int, n: int, adds: bool,
-             lanes: int) -> None:  # fmt: skip
-    """A block with the language's product, where -0.0 in b is nothing whatever a is."""
-    for i in range(FEW):
-        for lane in range(lanes):
-            at = c0 + i * ci + lane
-            total = c[at] if adds else c.dtype.type(0)
-            for k in range(n):
-                right = b[b0 + k * lanes + lane]
-                if right != 0 or not np.signbit(right):
-                    total += mul(a[a0 + i + k * FEW], right)
-            c[at] = total
-
-
-@compiled
-def _copy_rows(to: Real, x: Real, at: int, xk: int, xi: int, n: int, rows: int) -> None:
-    """to[i // FEW][k][i % FEW] = x[at + k*xk + i*xi], and zeros after the last row."""
-    # Few steps at a time, whose rows stay in the cache even if they are a page apart.
-    for k0 in range(0, n, 8):
-        for i0 in range(0, rows, FEW):
-            base, source = i0 * n, at + i0 * xi
-            if rows - i0 >= FEW:
-                for k in range(k0, min(k0 + 8, n)):
-                    for i in range(FEW):
-                        to[base + k * FEW + i] = x[source + k * xk + i * xi]
-            else:
-                for k in range(k0, min(k0 + 8, n)):
-                    for i in range(FEW):
-                        inside = i < rows - i0
-                        to[base + k * FEW + i] = x[source + k * xk + i * xi] if inside else 0
-
-
-@compiled
-def _copy_lanes(to: Real, x: Real, at: int, xk: int, xl: int, n: int, width: int) -> None:
-    """to[lane // lanes][k][lane % lanes] = x[at + k*xk + lane*xl], and zeros after the last."""
-    lanes = BLOCK_BYTES // x.itemsize
-    for start in range(0, width, lanes):
-        base, source = start * n, at + start * xl
-        high = min(lanes, width - start)
-        if high < lanes:
-            for i in range(n * lanes):
-                to[base + i] = 0
-        if xl == 1 and high == lanes:
-            for k in range(n):
-                for lane in range(lanes):
-                    to[base + k * lanes + lane] = x[source + k * xk + lane]
-            continue
-        for k0 in range(0, n, lanes):
-            for lane in range(high):
-                for k in range(k0, min(k0 + lanes, n)):
-                    to[base + k * lanes + lane] = x[source + k * xk + lane * xl]
+def _block(rows: int, a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: int, c: Real,
+           c0: int, ci: int, n: int, adds: bool) -> None:  # fmt: skip
+    """So many rows (6, 4, 2 or 1) of one block of lanes, with the language's product."""
+    if rows == 6:
+        is_bad = kernel6(a, a0, ai, ak, b, b0, bk, c, c0, ci, n, adds)
+    elif rows == 4:
+        is_bad = kernel4(a, a0, ai, ak, b, b0, bk, c, c0, ci, n, adds)
+    elif rows == 2:
+        is_bad = kernel2(a, a0, ai, ak, b, b0, bk, c, c0, ci, n, adds)
+    else:
+        is_bad = kernel1(a, a0, ai, ak, b, b0, bk, c, c0, ci, n, adds)
+    if is_bad:
+        exactly(a, a0, ai, ak, b, b0, bk, c, c0, ci, n, adds, rows)
 
 
 _WORD = types.int64

@@ -46,7 +46,12 @@ def stages(cascade: Cascade) -> tuple[Stage, ...]:
         found = presence(cascade)
         if cascade.concatenations:
             raise NotTiledError("it has concatenated ranks")
-        return _stages(cascade, found)
+        parts = _stages(cascade, found)
+        if len(parts) > 1 and not any(part.sweep for part in parts):
+            # What lies on the border of stages is all of it in memory anyway, and rows of it need
+            # not be copied to tables.
+            raise NotTiledError("no stage of several has a recurrence")
+        return parts
     except NotTiledError as error:
         return (Stage(cascade, None, str(error)),)
 

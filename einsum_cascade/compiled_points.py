@@ -20,6 +20,7 @@ from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
 from einsum_cascade.compiled_checks import Chunk, size_text
 from einsum_cascade.compiled_text import (
     WIDE,
+    Arithmetic,
     Text,
     arithmetic_of,
     combining,
@@ -173,7 +174,7 @@ class Points:
             holds = truth(condition, self.text, self)
             self.exclude(f"not {holds}", set(variables_in(condition)))
 
-    def hoisted(self, expr: Expr) -> str | None:
+    def hoisted(self, expr: Expr, how: Arithmetic) -> str | None:
         """See Reader."""
         return None
 

@@ -22,9 +22,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from einsum_cascade.compiled_kernels import Real, compiled, mul
+from einsum_cascade.compiled_packing import BLOCK_BYTES
 
-# Bytes of lanes in one block, which is two vectors of AVX2.
-BLOCK_BYTES = 64
 # Untyped: where a value lives in the function's frame.
 local: Any = cgutils.alloca_once_value
 
@@ -63,10 +62,28 @@ def _kernel(rows: int) -> Any:
             found.align = size
             return found
 
+        def fetch(base: Any, at: Any) -> None:
+            byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+            function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+            # To be written, to stay, and data.
+            how = [ir.Constant(flag, value) for value in (1, 3, 1)]
+            builder.call(function, [builder.bitcast(builder.gep(base, [at]), byte), *how])
+
         flags = ("contract",)
         zero = ir.Constant(vector, [0.0] * lanes)
         sums = [[local(builder, zero) for _ in range(2)] for _ in range(rows)]
         base_a, base_b, base_c = data(of_a, a), data(of_b, b), data(of_c, c)
+
+        def of_block() -> Any:
+            for i, row in enumerate(sums):
+                at_c = builder.add(c0, builder.mul(ci, number(i)))
+                for v, place in enumerate(row):
+                    yield place, builder.add(at_c, number(v * lanes))
+
+        # It takes as long as memory does until c is there, so it is asked for first.
+        for _, at in list(of_block())[::2]:
+            fetch(base_c, at)
         with cgutils.for_range(builder, n) as loop:
             at_b = builder.add(b0, builder.mul(loop.index, bk))
             right = [load(base_b, builder.add(at_b, number(v * lanes))) for v in range(2)]
@@ -93,20 +110,19 @@ def _kernel(rows: int) -> Any:
             "!=", builder.bitcast(bad, ir.IntType(lanes)), ir.Constant(ir.IntType(lanes), 0)
         )
         with builder.if_then(builder.not_(is_bad)):
-            for i, row in enumerate(sums):
-                at_c = builder.add(c0, builder.mul(ci, number(i)))
-                for v, place in enumerate(row):
-                    at = builder.add(at_c, number(v * lanes))
-                    old = builder.select(adds, load(base_c, at), zero)
-                    stored = builder.store(builder.fadd(old, builder.load(place)), wide(base_c, at))
-                    stored.align = size
+            with builder.if_then(adds):
+                for place, at in of_block():
+                    total = builder.fadd(load(base_c, at), builder.load(place))
+                    builder.store(total, place)
+            for place, at in of_block():
+                builder.store(builder.load(place), wide(base_c, at)).align = size
         return is_bad
 
     typed.__name__ = f"kernel{rows}"
     return intrinsic(typed)
 
 
-kernel6, kernel4, kernel1 = _kernel(6), _kernel(4), _kernel(1)
+kernel6, kernel4, kernel2, kernel1 = _kernel(6), _kernel(4), _kernel(2), _kernel(1)
 
 
 @compiled

@@ -14,10 +14,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
-from einsum_cascade.compiled_checks import Check, Checks, Index
+from einsum_cascade.compiled_checks import Check, Checks, Elements, Index
 from einsum_cascade.compiled_empty import is_safe, split_ranks
+from einsum_cascade.compiled_hoists import Hoist, hoists
 from einsum_cascade.compiled_presence import plus
 from einsum_cascade.compiled_text import (
+    Arithmetic,
     Text,
     arithmetic_of,
     combining,
@@ -79,6 +81,8 @@ class Rows(Checks):
     span: tuple[str, str] = ("0", "lanes")
     # Lines that look a check up, by its identity.
     tables: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    # Parts of the map that are computed less often.
+    hoists: dict[Expr, Hoist] = field(default_factory=dict)
 
     def write(self) -> None:
         """Write everything; the function returns the axes along which presence varies."""
@@ -100,6 +104,8 @@ class Rows(Checks):
             text.line("nothing = np.zeros(lanes, np.bool_)")
         for line in self.before:
             text.line(line)
+        how = arithmetic_of(self.numbers, self.einsum)
+        self.hoists = hoists(self, *self.loops((self.lane,)), how)
         self.compute()
 
     def compute(self) -> None:
@@ -288,7 +294,7 @@ class Rows(Checks):
                 text.line(line)
             text.depth += 1
         low, high = self.span
-        reader = _Views(self, text.apart(text.depth + 1))
+        reader = Views(self, text.apart(text.depth + 1))
         result = value(einsum.map, reader.inner, reader, arithmetic_of(self.numbers, einsum))
         result = f"F({rounded(self.numbers, einsum, result)})"
         masks = []
@@ -350,7 +356,7 @@ class Rows(Checks):
 
 
 @dataclass(slots=True)
-class _Views:
+class Views:
     """Reads of points: views of rows where memory runs along, elements otherwise."""
 
     rows: Rows
@@ -382,9 +388,20 @@ class _Views:
             self.known[access] = f"t_{access.tensor}[{at}]"
         return self.known[access]
 
-    def hoisted(self, expr: Expr) -> str | None:
+    def hoisted(self, expr: Expr, how: Arithmetic) -> str | None:
         """See Reader."""
-        return None
+        hoist = self.rows.hoists.get(expr)
+        if hoist is None:
+            return None
+        name = self.rows.text.fresh("y")
+        if not hoist.name:
+            number = value(expr, self.rows.text.apart(), Elements(self.rows), how)
+            self.lines.append(f"{name} = {number}")
+            return name
+        low, high = self.rows.span
+        place = [self.rows.chunk.inside(v) for v in hoist.variables]
+        self.lines.append(f"{name} = {hoist.name}[{', '.join([*place, f'{low}:{high}'])}]")
+        return f"{name}[i]"
 
     @contextmanager
     def chosen(self, holds: str, variables: tuple[str, ...]) -> Iterator[None]:

@@ -7,6 +7,7 @@ chunks with something empty run again once the others have told more.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import os
@@ -46,6 +47,16 @@ def computed_shape(cascade: Cascade, name: str, extents: Mapping[str, int]) -> t
             steps = [affine(e.target.indices[axis]).step or 0 for e in cascade.defining(name)]
             found.append(1 + max(steps))
     return tuple(found)
+
+
+@functools.cache
+def pool(count: int) -> ThreadPoolExecutor:
+    """So many threads, which wait for the next call: new ones take as long as a small cascade."""
+    return ThreadPoolExecutor(count)
+
+
+# A child process has none of the threads.
+os.register_at_fork(after_in_child=pool.cache_clear)
 
 
 # One low and one high bound for each rank of a group.
@@ -105,16 +116,15 @@ class Run:
             for b in range(count):
                 element(b, _alone)
             return
-        with ThreadPoolExecutor(several) as pool:
 
-            def share(function: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
-                return list(pool.map(function, values))
+        def share(function: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
+            return list(pool(several).map(function, values))
 
-            if count % several == 0 or count >= 4 * several:
-                share(lambda b: element(b, _alone), range(count))
-            else:
-                for b in range(count):
-                    element(b, share)
+        if count % several == 0 or count >= 4 * several:
+            share(lambda b: element(b, _alone), range(count))
+        else:
+            for b in range(count):
+                element(b, share)
 
     def element(self, found: tuple[Ready, ...], arrays: dict[str, Array], share: Map) -> None:
         """Compute one batch element."""

@@ -20,6 +20,7 @@ from einsum_cascade.compiled_empty import FILTER, GAP, empty_causes, is_safe, sp
 from einsum_cascade.compiled_gathers import Gather
 from einsum_cascade.compiled_groups import Group, groups
 from einsum_cascade.compiled_points import Points
+from einsum_cascade.compiled_reductions import Reduction, folded_of
 from einsum_cascade.compiled_rows import lane_of
 from einsum_cascade.compiled_text import Text
 from einsum_cascade.hardware_numbers import Numbers
@@ -106,7 +107,8 @@ def _is_flagged(cascade: Cascade, tensor: str) -> bool:
             return False
         if not all(is_safe(cascade, access, axis) for axis in range(len(access.indices))):
             return False
-    return len(makers) == 1
+    # What is folded is made number by number.
+    return len(makers) == 1 and folded_of(cascade, makers[0][0], ()) is None
 
 
 def _main_lane(cascade: Cascade, group: Group) -> str:
@@ -130,7 +132,7 @@ def _call(
     read = dict.fromkeys(access.tensor for access in step.reads)
     tensors = tuple(dict.fromkeys((*read, step.name)))
     name = f"{name}_{step.name}"
-    if lane_of(cascade, step, ()) is None:
+    if lane_of(cascade, step, ()) is None and folded_of(cascade, step, ()) is None:
         return Call(name, tensors, (step.name,))
     always = any(causes.get(tensor, frozenset()) & {FILTER, GAP} for tensor in read)
     partial = tuple(tensor for tensor in read if causes.get(tensor))
@@ -236,6 +238,22 @@ class _Writer:
     ) -> None:
         """Write an Einsum row by row if it can; else by points."""
         lane = lane_of(self.cascade, einsum, fixed)
+        folded = folded_of(self.cascade, einsum, fixed)
+        if folded is not None and self.numbers is None and not suffix:
+            Reduction(
+                cascade=self.cascade,
+                einsum=einsum,
+                fixed=fixed,
+                lane=folded,
+                numbers=None,
+                text=text,
+                partial=self.partial,
+                flagged=self.steps.flagged,
+                chunk=chunk,
+                has_empty=False,
+                is_ragged=False,
+            ).write()
+            return
         if lane is None:
             Points(self.cascade, einsum, fixed, self.numbers, text, self.partial, chunk).write()
             return

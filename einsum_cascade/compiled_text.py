@@ -137,8 +137,8 @@ class Reader(Protocol):
     def access(self, access: Access) -> str:
         """Write what an access needs; return the text of its value."""
 
-    def hoisted(self, expr: Expr) -> str | None:
-        """Text of a part of a condition that is computed less often elsewhere, if it is."""
+    def hoisted(self, expr: Expr, how: Arithmetic) -> str | None:
+        """Text of a part that is computed less often elsewhere, if it is."""
 
     def chosen(self, holds: str, variables: tuple[str, ...]) -> AbstractContextManager[None]:
         """A branch of a selection begins: what is read in it matters only where `holds`."""
@@ -193,8 +193,9 @@ def literal(value: float, kind: str) -> str:
 def value(expr: Expr, text: Text, reader: Reader, how: Arithmetic = VALUES) -> str:
     """Text of the value of an expression."""
     kind = how.kind
-    if how is WIDE and isinstance(expr, Apply):
-        found, whole = reader.hoisted(expr), integer(expr)
+    if isinstance(expr, Apply):
+        found = reader.hoisted(expr, how)
+        whole = integer(expr) if found is None and how is WIDE else None
         if found is not None or whole is not None:
             return found or f"D({whole})"
     if how is VALUES and not isinstance(expr, Number | Select) and is_fixed(expr):

@@ -14,6 +14,7 @@ it depends on which step it is.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from einsum_cascade.array_shapes import array_ranks
@@ -26,6 +27,9 @@ from einsum_cascade.compiled_steps import JIT, write_head
 from einsum_cascade.compiled_tables import Tables
 from einsum_cascade.compiled_text import Text
 from einsum_cascade.hardware_numbers import Numbers
+
+# Steps of a sweep that an input is read for at once, if memory runs along them.
+STEPS = 16
 
 
 def write_stage(
@@ -111,9 +115,36 @@ class _Kernel:
                 text.line(f"if {whole} < n_{rank}:")
                 text.depth += 1
             place.append(whole)
-        text.line("for l in range(lanes):")
-        text.line(f"    x_{tensor}[{row or '0'}, l] = t_{tensor}[{', '.join(place)}]")
+        last = next(reversed(names.values()), "")
+        if place[-1] == "p0 + l":
+            text.line(f"z, y = x_{tensor}[{row or '0'}], t_{tensor}[{', '.join(place)[:-6]}p0:]")
+            text.line("for l in range(lanes):")
+            text.line("    z[l] = y[l]")
+        elif last and place[-1] == last and text.lines[-1].lstrip().startswith(f"for {last} "):
+            # Rows and lanes change places, many at once.
+            text.lines.pop()
+            rows = re.sub(rf"\b{last}\b", "0", row)
+            at = ", ".join("p0 : p0 + lanes" if i == "p0 + l" else i for i in place[:-1])
+            text.depth -= 1
+            text.line(f"h.turn_over(x_{tensor}[{rows}:], t_{tensor}[{at}])")
+        elif self.is_turned(tensor):
+            # So many steps of the sweep at once.
+            at = f"f_{self.tables.stage.sweep}"
+            with text.block(f"if {at} // {STEPS} != b_{tensor}:"):
+                text.line(f"b_{tensor} = {at} // {STEPS}")
+                first = f"b_{tensor}*{STEPS}"
+                span = f"{first} : min({first} + {STEPS}, n_{self.tables.stage.sweep})"
+                text.line(f"h.turn_over(r_{tensor}, t_{tensor}[p0 : p0 + lanes, {span}])")
+            text.line(f"x_{tensor}[0, :] = r_{tensor}[{at} % {STEPS}]")
+        else:
+            text.line("for l in range(lanes):")
+            text.line(f"    x_{tensor}[{row or '0'}, l] = t_{tensor}[{', '.join(place)}]")
         text.depth = depth
+
+    def is_turned(self, tensor: str) -> bool:
+        """True if memory of an input runs along the sweep, lane after lane."""
+        stage = self.tables.stage
+        return self.tables.cascade.tensor(tensor).ranks == (stage.lane, stage.sweep)
 
     def store(self, tensor: str) -> None:
         """Copy a table to its output; empty elements stay 0."""
@@ -126,18 +157,28 @@ class _Kernel:
             else ()
         )
         names = {str(axis): f"i{axis}" for axis in range(len(dims))}
-        row = ""
-        for axis, size in self.tables.axes(tensor):
+        row, axes = "", self.tables.axes(tensor)
+        lane = next(i for i, dim in enumerate(dims) if dim.rank == self.tables.stage.lane)
+        # Rows and lanes change places, many at once.
+        is_turned = bool(axes) and axes[-1][0] == len(dims) - 1 and not limits
+        for axis, size in axes[: -1 if is_turned else None]:
             text.line(f"for v_i{axis} in range({size}):")
             text.depth += 1
             row = f"({row})*{size} + v_i{axis}" if row else f"v_i{axis}"
-        lane = next(i for i, dim in enumerate(dims) if dim.rank == self.tables.stage.lane)
-        bounds = self.bounds.lane_bounds(
-            [limit.renamed(names) for limit in limits], f"i{lane}", "lanes"
-        )
         place = ["p0 + l" if axis == lane else f"v_i{axis}" for axis in range(len(dims))]
-        text.line(f"for l in range({', '.join(bounds)}):")
-        text.line(f"    out_{tensor}[{', '.join(['b', *place])}] = x_{tensor}[{row or '0'}, l]")
+        if is_turned:
+            size = axes[-1][1]
+            rows = f"({row})*{size}" if row else "0"
+            at = ", ".join("p0 : p0 + lanes" if i == "p0 + l" else i for i in ["b", *place[:-1]])
+            text.line(
+                f"h.turn_over(out_{tensor}[{at}], x_{tensor}[{rows} : {rows} + {size}, :lanes])"
+            )
+        else:
+            bounds = self.bounds.lane_bounds(
+                [limit.renamed(names) for limit in limits], f"i{lane}", "lanes"
+            )
+            text.line(f"for l in range({', '.join(bounds)}):")
+            text.line(f"    out_{tensor}[{', '.join(['b', *place])}] = x_{tensor}[{row or '0'}, l]")
         text.depth = depth
 
     def sweep(self) -> None:
@@ -149,6 +190,11 @@ class _Kernel:
         skips = self.skipped()
         if skips:
             text.line("settled = False")
+        for tensor in stage.cascade.inputs:
+            if self.is_turned(tensor):
+                text.line(
+                    f"r_{tensor}, b_{tensor} = np.zeros(({STEPS}, {self.tables.width}), F), -1"
+                )
         self.bounds.spans.clear()
         with text.block(f"for f_{stage.sweep} in range({span}):"):
             if skips:

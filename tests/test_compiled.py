@@ -471,7 +471,7 @@ def test_kernels_are_found_on_disk_by_other_processes(tmp_path):
     code = """
 import numba, einsum_cascade as ec
 f = ec.compile(ec.parse("Z[p] = A[p]*B[k]"))
-f(A=[1, 2], B=[3])
+f(A=list(range(16)), B=[3])
 from einsum_cascade.compiled_cache import module_from
 print(sum(module_from(f.source(16), f.cascade.name).stage0.stats.cache_hits.values()))
 """
