@@ -658,4 +658,4 @@ def test_chunks_hold_every_point_once(families: int, members: int, size: int, wo
     assert keys == [task.key for group in groups for task in group]
     assert max(map(len, found)) <= 4 * size
     # A worker that takes the last chunk keeps the others waiting for little.
-    assert len(found[-1]) <= max(4, len(keys) // workers)
+    assert len(found[-1]) <= max(4 * 8, len(keys) // workers)

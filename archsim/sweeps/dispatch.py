@@ -18,9 +18,9 @@ from archsim.sweeps.inputs import version
 from einsum_cascade.errors import Problem, Source
 
 Lines = list[tuple[str, str]]
-# Seconds that a chunk should take, and the most points of one.
+# Seconds that a chunk should take, the most points of one, and the fewest if they are that fast.
 CHUNK_SECONDS = 0.25
-LARGEST_CHUNK = 256
+LARGEST_CHUNK, SMALLEST_CHUNK = 256, 8
 # Points at the levels of formulas that this process does faster than fresh ones start.
 ALONE = 2_500
 
@@ -49,7 +49,7 @@ def chunks(
     for family in families:
         for number, task in enumerate(family, 1):
             waiting.append(task)
-            size = min(pace.size, -(-left // (2 * workers)))
+            size = min(pace.size, max(SMALLEST_CHUNK, left // (2 * workers)))
             if len(waiting) >= (size if number == len(family) else 4 * size):
                 yield pickle.dumps(Chunk(bases, tuple(waiting)))
                 left -= len(waiting)

@@ -24,7 +24,7 @@ from archsim.mapping_schema import mapping_model
 from archsim.sweeps.axes import Value, cell
 from archsim.sweeps.definition import KINDS, Sweep
 from archsim.sweeps.overrides import overridden
-from einsum_cascade.cascade import Workload
+from einsum_cascade.cascade import Workload, workload_from
 from einsum_cascade.catalog import (
     cascade_from,
     cascade_model,
@@ -201,11 +201,11 @@ class Inputs:
 
     def workload(self, values: Mapping[str, Value]) -> Workload:
         """The sizes of a point."""
-        named = self.named(values, "model")
         sizes = sizes_of(values)
-        if named is None:
+        if self.named(values, "model") is None:
             return workload(None, **sizes)
-        return workload_from_document(named[0], sizes)
+        model = self.made_of(values, "model")
+        return workload_from(model.name, {**dict(model.sizes), **sizes}, model.title)
 
     def made_of(self, values: Mapping[str, Value], kind: str) -> Any:
         """The cascade, architecture or mapping of a point, made once for each content."""
