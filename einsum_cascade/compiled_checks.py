@@ -102,9 +102,10 @@ class Check:
     is_filter: bool = False
     # Rows that its lines fill, with their types.
     fills: tuple[tuple[str, str], ...] = ()
-    # Lines before its own, after which a text may say whether it holds for no lane.
+    # Lines before its own, after which texts may say whether it holds for no lane or for all.
     head: tuple[str, ...] = ()
     never: str = ""
+    always: str = ""
     # Text of whether its row has anything in it, if that is known without it.
     flag: str = ""
 
@@ -367,7 +368,9 @@ class Checks:
         body += ["else:", "    for i in range(lanes):"]
         body += [f"        {last.row}[i] = {one} {symbol} {row}[i]"]
         head.line(f"{one} = {scalar}")
-        self.checks[-1] = replace(last, lines=tuple(body), head=tuple(head.lines), never=never)
+        self.checks[-1] = replace(
+            last, lines=tuple(body), head=tuple(head.lines), never=never, always=always
+        )
 
 
 @dataclass(slots=True)

@@ -223,7 +223,9 @@ class Rows(Checks):
             with self.undecided(filters):
                 for i, check in enumerate(filters):
                     # Where nothing is left, terms about the same variables tell nothing new.
-                    with text.block("if k.anything(el):") if i else nullcontext():
+                    tests = [f"not ({check.always})"] if self.is_decided(check) else []
+                    tests += ["k.anything(el)"] if i else []
+                    with text.block(f"if {' and '.join(tests)}:") if tests else nullcontext():
                         self.find(check)
                         self.empty(check)
         if has_values:
@@ -245,10 +247,14 @@ class Rows(Checks):
                     text.line(f"c |= {check.bits} | ANY")
                     text.line("continue")
 
+    def is_decided(self, check: Check) -> bool:
+        """True if extremes may decide a check when it is looked at, and not in a table before."""
+        return check.never != "" and self.tables.get(id(check), check.lines) == check.lines
+
     @contextmanager
     def undecided(self, filters: list[Check]) -> Iterator[None]:
         """Write what is done where no term of a filter leaves all lanes empty by its extremes."""
-        decided = [check for check in filters if check.never and id(check) not in self.tables]
+        decided = [check for check in filters if self.is_decided(check)]
         if not decided:
             yield
             return
