@@ -45,6 +45,8 @@ ENGINES = ("naive", "numba")
 
 def main() -> None:
     """Run the command line; bad input ends with exit code 2 and no traceback."""
+    # None of pydantic's plugins is for these files, and to look for some takes a while.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         app()
     except SourceError as error:

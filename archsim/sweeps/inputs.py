@@ -177,9 +177,9 @@ class Inputs:
     def key(self, values: Mapping[str, Value]) -> str:
         """What tells a point apart: the content of its inputs and of its cells, and the version."""
         found = [self.named(values, kind) for kind in KINDS]
-        cells = {path: cell(value) for path, value in values.items()}
+        cells = sorted((path, cell(value)) for path, value in values.items())
         parts = [named and named[1] for named in found]
-        return digest([parts, cells, self.bases.level, self.bases.accounting, version()])
+        return _short(repr((parts, cells, self.bases.level, self.bases.accounting, version())))
 
     def family(self, values: Mapping[str, Value]) -> str:
         """The same for points of which one costs little once another is known."""
@@ -258,7 +258,10 @@ def _without_speed(data: dict[str, Any]) -> dict[str, Any]:
 
 def digest(content: Any) -> str:
     """A short name for content."""
-    text = json.dumps(content, sort_keys=True, default=str)
+    return _short(json.dumps(content, sort_keys=True, default=str))
+
+
+def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -180,7 +179,7 @@ class _Run:
         def rows(points: Sequence[tuple[int, ...]]) -> list[Row]:
             keys = self.evaluate(points)
             asked.update(dict.fromkeys(keys))
-            return [json.loads(self.store.lines[key]) for key in keys]
+            return [self.store.rows[key] for key in keys]
 
         sample(self.sweep, rows)
         return list(asked)

@@ -28,11 +28,12 @@ RESULTS, TABLE, STALE, COPY = "results.jsonl", "results.csv", "stale.jsonl", "sw
 
 
 class Store:
-    """Lines by key, in a folder or, without one, in memory."""
+    """Lines by key, and what they say, in a folder or, without one, in memory."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.lines: dict[str, str] = {}
+        self.rows: dict[str, dict[str, Any]] = {}
         self._file: Any = None
 
     def open(self, sweep: Sweep, resume: bool) -> None:
@@ -65,7 +66,8 @@ class Store:
 
     def _take_over(self, path: Path) -> None:
         """Read lines; cut off one that was being written when its run was killed."""
-        self.lines = {row["key"]: text for text, row in _lines(path)}
+        for text, row in _lines(path):
+            self.lines[row["key"]], self.rows[row["key"]] = text, row
         raw = path.read_bytes()
         whole = raw.rfind(b"\n") + 1
         if whole < len(raw):
@@ -89,6 +91,8 @@ class Store:
                 hint = "what was written before is kept: make room, then --resume goes on"
                 where = Source(self._file.name)
                 raise ArchError(Problem(where, str(error.strerror), hint=hint)) from None
+        # Others are at work meanwhile.
+        self.rows |= {key: json.loads(text) for key, text in new.items()}
         return len(new)
 
     def close(self) -> None:
@@ -101,7 +105,7 @@ class Store:
 
     def finish(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         """The rows of a finished sweep, in order; its files are written anew."""
-        rows = [json.loads(self.lines[key]) for key in keys]
+        rows = [self.rows[key] for key in keys]
         if self.folder is not None:
             mine = set(keys)
             stale = [text for key, text in self.lines.items() if key not in mine]
