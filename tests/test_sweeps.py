@@ -500,22 +500,36 @@ def test_an_interrupted_sweep_says_how_to_go_on(tmp_path: Path) -> None:
 needs_forks = pytest.mark.skipif(sys.platform != "linux", reason="copies of a process")
 
 
+# In a process of its own: this one may have other children, and threads, so that it is not copied.
+KILLS = """
+import os, signal, sys
+from pathlib import Path
+import archsim
+
+copies = set()
+
+def progress(done, failed, points):
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    if children and not copies:
+        copies.update(map(int, children))
+        os.kill(min(copies), signal.SIGKILL)
+
+try:
+    archsim.sweep(sys.argv[1], sys.argv[2], jobs=2, progress=progress)
+except archsim.ArchError as error:
+    print(error)
+print(len(copies), [copy for copy in copies if Path(f"/proc/{copy}").exists()])
+"""
+
+
 @needs_forks
 def test_a_copy_that_is_killed_is_named_and_what_was_found_is_kept(tmp_path: Path) -> None:
     """No point is lost and nothing waits for the dead: the sweep ends, and goes on."""
     file, out = saved(KILLED, tmp_path), tmp_path / "out"
-    copies: set[int] = set()
-
-    def progress(done: int, failed: int, points: int) -> None:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        if children and not copies:
-            copies.update(map(int, children))
-            os.kill(min(copies), signal.SIGKILL)
-
-    with pytest.raises(archsim.ArchError, match="a process that evaluated points died"):
-        archsim.sweep(file, out, jobs=2, progress=progress)
-    assert len(copies) == 2
-    assert not any(Path(f"/proc/{copy}").exists() for copy in copies)
+    command = [sys.executable, "-c", KILLS, str(file), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "a process that evaluated points died" in done.stdout
+    assert done.stdout.endswith("2 []\n")
     assert 0 < len(lines(out)) < POINTS
     alone = archsim.sweep(file, jobs=1)
     assert archsim.sweep(file, out, jobs=2, resume=True).rows == alone.rows
