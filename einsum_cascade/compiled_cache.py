@@ -20,15 +20,18 @@ from types import ModuleType
 import numba
 import numpy as np
 
-# What generated modules call.
+# What generated modules call, and the tables and formats that go into it.
 RUNTIME = (
     "compiled_kernels",
+    "compiled_symbols",
     "compiled_packing",
     "compiled_folds",
     "compiled_products",
     "compiled_multiply",
     "compiled_fetches",
     "format_kernels",
+    "exp_units",
+    "formats",
 )
 
 
@@ -54,7 +57,7 @@ def _temporary() -> Path:
 @cache
 def _versions() -> str:
     own = [Path(__file__).with_name(f"{name}.py") for name in RUNTIME]
-    texts = [path.read_text(encoding="utf-8") for path in own if path.exists()]
+    texts = [path.read_text(encoding="utf-8") for path in own]
     return "\n".join([numba.__version__, np.__version__, *texts])
 
 

@@ -10,24 +10,21 @@ As in `compiled_products`, what IEEE arithmetic makes a NaN is summed again as t
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import binding, ir
-from numba import njit, types
+from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from einsum_cascade.compiled_kernels import Real, compiled, mul
+from einsum_cascade.compiled_symbols import BLOCK_BYTES, behind, carray
 
-# Bytes of a vector, and vectors that one pass over the keys keeps in registers.
-VECTOR, HELD = 32, 8
-# Rows of b that need not be turned, and those that are turned at once; else lane by lane.
-DIRECT, TURNED = 1, 2
-carray: Any = numba.carray  # type: ignore[attr-defined]
-pointer_to: Any = types.CPointer
+# Vectors, half a block each, that one pass over the keys keeps in registers.
+HELD = 8
+# Rows of b that are read where they are, turned at once, or turned for each lane.
+DIRECT, TURNED, APART = 0, 1, 2
 local: Any = cgutils.alloca_once_value
 _FLAGS = ("contract",)
 
@@ -39,7 +36,7 @@ class _Vectors:
         self.context, self.builder = context, builder
         self.real = context.get_value_type(kind)
         self.size = kind.bitwidth // 8
-        self.lanes = VECTOR // self.size
+        self.lanes = BLOCK_BYTES // 2 // self.size
         self.vector = ir.VectorType(self.real, self.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
         self.word = context.get_value_type(types.intp)
@@ -204,6 +201,19 @@ def _turn(to: Real, b: Real, first: int, step: int, count: int, bx: int, n: int,
 
 
 @compiled
+def _rows(b: Real, bx: int, n: int, padded: int, low: int, high: int, keys: int,
+          lanes: int) -> tuple[int, Real]:  # fmt: skip
+    """How rows of b are read, and memory for those that are turned, with them if all are."""
+    if bx == 1 and n == padded:
+        return DIRECT, np.empty(0, b.dtype)
+    if high - low >= 2 * keys * lanes:
+        return APART, np.empty(keys * padded, b.dtype)
+    rows = np.empty((high - low + 1) * padded, b.dtype)
+    _turn(rows, b, low, 1, high - low + 1, bx, n, padded)
+    return TURNED, rows
+
+
+@compiled
 def _pack(to: Real, b: Real, places: Any, keys: int, bx: int, n: int, padded: int) -> None:
     """The same for the rows of one lane, whose places are told apart then."""
     for key in range(keys):
@@ -239,19 +249,18 @@ def _exactly(a: Real, a0: int, b: Real, b0: int, n: int) -> Real:
     return total
 
 
-def _dots_pointers(of_a: Any, al: int, ax: int, of_b: Any, bx: int, of_at: Any, pitch: int,
+@behind("dots", "vwwvwpwvpwww")
+def _dots_of(of_a: Any, al: int, ax: int, of_b: Any, bx: int, of_at: Any, pitch: int,
                    of_c: Any, of_to: Any, keys: int, lanes: int, n: int,
-                   width: int) -> None:  # fmt: skip
+                   block: int) -> None:  # fmt: skip
     a, b, c = carray(of_a, (1,)), carray(of_b, (1,)), carray(of_c, (1,))
     at, to = carray(of_at, (1,)), carray(of_to, (1,))
     low, high = _reach(at, keys, pitch, lanes)
     if high < 0:
         return
+    width = block // 2
     padded = -(-n // width) * width
-    kind = DIRECT if bx == 1 and n == padded else (TURNED if high - low < 2 * keys * lanes else 0)
-    rows = np.empty((high - low + 1 if kind == TURNED else keys) * padded, b.dtype)
-    if kind == TURNED:
-        _turn(rows, b, low, 1, high - low + 1, bx, n, padded)
+    kind, rows = _rows(b, bx, n, padded, low, high, keys, lanes)
     source = b if kind == DIRECT else rows
     low, factor = (low, padded) if kind == TURNED else (0, 1)
     # Not a power of two, lest rows share sets of the caches.
@@ -265,7 +274,7 @@ def _dots_pointers(of_a: Any, al: int, ax: int, of_b: Any, bx: int, of_at: Any, 
         _block(places, at, start, keys, pitch, span, low, factor)
         for i in range(span):
             own, result = places[i], found[i]
-            if kind == 0:
+            if kind == APART:
                 _pack(rows, b, own, keys, bx, n, padded)
             for j in range(0, keys, width):
                 if _dots(left, i * padded, source, own, j, padded // width, result, j):
@@ -276,9 +285,10 @@ def _dots_pointers(of_a: Any, al: int, ax: int, of_b: Any, bx: int, of_at: Any, 
                 c[to[key] + start + i] = found[i, key]
 
 
-def _mixes_pointers(of_a: Any, al: int, of_from: Any, of_b: Any, bx: int, of_at: Any, pitch: int,
+@behind("mixes", "vwpvwpwvwwww")
+def _mixes_of(of_a: Any, al: int, of_from: Any, of_b: Any, bx: int, of_at: Any, pitch: int,
                     of_c: Any, cx: int, keys: int, lanes: int, n: int,
-                    width: int) -> None:  # fmt: skip
+                    block: int) -> None:  # fmt: skip
     a, b, c = carray(of_a, (1,)), carray(of_b, (1,)), carray(of_c, (1,))
     at, begin = carray(of_at, (1,)), carray(of_from, (1,))
     low, high = _reach(at, keys, pitch, lanes)
@@ -287,11 +297,9 @@ def _mixes_pointers(of_a: Any, al: int, of_from: Any, of_b: Any, bx: int, of_at:
             for i in range(lanes):
                 c[x * cx + i] = 0
         return
+    width = block // 2
     padded = -(-n // width) * width
-    kind = DIRECT if bx == 1 and n == padded else (TURNED if high - low < 2 * keys * lanes else 0)
-    rows = np.empty((high - low + 1 if kind == TURNED else keys) * padded, b.dtype)
-    if kind == TURNED:
-        _turn(rows, b, low, 1, high - low + 1, bx, n, padded)
+    kind, rows = _rows(b, bx, n, padded, low, high, keys, lanes)
     source = b if kind == DIRECT else rows
     low, factor = (low, padded) if kind == TURNED else (0, 1)
     # Not a power of two, lest rows share sets of the caches.
@@ -308,7 +316,7 @@ def _mixes_pointers(of_a: Any, al: int, of_from: Any, of_b: Any, bx: int, of_at:
                 weights[i, key] = a[first + i * al] if at[row + i] >= 0 else 0
         for i in range(span):
             left, own, result = weights[i], places[i], found[i]
-            if kind == 0:
+            if kind == APART:
                 _pack(rows, b, own, keys, bx, n, padded)
             x = 0
             while x < padded:
@@ -331,55 +339,10 @@ def _mixes_pointers(of_a: Any, al: int, of_from: Any, of_b: Any, bx: int, of_at:
                 c[x * cx + start + i] = found[i, x]
 
 
-_options: Any = {"cache": True, "error_model": "numpy", "no_cpython_wrapper": True}
-_FUNCTIONS: Any = {
-    "dots": njit(**_options)(_dots_pointers),
-    "mixes": njit(**_options)(_mixes_pointers),
-}
-# Kinds of arguments: pointers to values (v) and to words (p), and words (w).
-_SHAPES = {"dots": "vwwvwpwvpwww", "mixes": "vwpvwpwvwwww"}
-
-
-def _symbol(name: str, real: Any) -> str:
-    return f"einsum_cascade_{name}_{real}"
-
-
-@cache
 def install(dtype: str) -> None:
-    """Compile both for a dtype, or find them on disk, and tell LLVM where they are."""
-    real = {"float32": types.float32, "float64": types.float64}[dtype]
-    word = types.int64
-    kinds = {"v": pointer_to(real), "p": pointer_to(word), "w": word}
-    for name, function in _FUNCTIONS.items():
-        signature = (*(kinds[kind] for kind in _SHAPES[name]), word)
-        function.compile(signature)
-        found = function.overloads[signature]
-        address = found.library.get_pointer_to_function(found.fndesc.llvm_cfunc_wrapper_name)
-        binding.add_symbol(_symbol(name, real), address)
-
-
-def _called(name: str, signature: Any, context: Any, builder: Any, arguments: Any) -> Any:
-    """Code that calls one of them: an array is followed by a place in it, unless it has words."""
-    values: list[Any] = []
-    given = iter(zip(signature.args, arguments, strict=True))
-    real = signature.args[0].dtype
-    for kind, shape in zip(given, _SHAPES[name], strict=False):
-        of, value = kind
-        if shape == "w":
-            values.append(value)
-            continue
-        data = context.make_array(of)(context, builder, value=value).data
-        if shape == "v":
-            data = builder.gep(data, [next(given)[1]])
-        values.append(data)
-    size = real.bitwidth // 8
-    word = context.get_value_type(types.int64)
-    values.append(ir.Constant(word, VECTOR // size))
-    kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-    symbol = _symbol(name, real)
-    function = builder.module.globals.get(symbol) or ir.Function(builder.module, kind, symbol)
-    builder.call(function, values)
-    return context.get_dummy_value()
+    """Make `dots` and `mixes` known for a dtype."""
+    for symbol in (_dots_of, _mixes_of):
+        symbol.install(dtype)
 
 
 @intrinsic
@@ -390,13 +353,7 @@ def dots(typing: Any, a: Any, a0: Any, al: Any, ax: Any, b: Any, b0: Any, bx: An
     Arrays are flat, and those of values begin at a0, b0 and c0; where at is negative, c becomes
     anything. `install` comes first.
     """
-    w = types.int64
-    signature = types.void(a, w, w, w, b, w, w, at, w, c, w, to, w, w, w)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _called("dots", signature, context, builder, arguments)
-
-    return signature, generate
+    return _dots_of.call(a, a0, al, ax, b, b0, bx, at, pitch, c, c0, to, keys, lanes, n)
 
 
 @intrinsic
@@ -408,10 +365,4 @@ def mixes(typing: Any, a: Any, a0: Any, al: Any, begin: Any, b: Any, b0: Any, bx
     Arrays are flat, and those of values begin at a0, b0 and c0; keys whose at is negative are left
     out. `install` comes first.
     """
-    w = types.int64
-    signature = types.void(a, w, w, begin, b, w, w, at, w, c, w, w, w, w, w)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _called("mixes", signature, context, builder, arguments)
-
-    return signature, generate
+    return _mixes_of.call(a, a0, al, begin, b, b0, bx, at, pitch, c, c0, cx, keys, lanes, n)

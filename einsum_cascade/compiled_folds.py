@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from einsum_cascade.compiled_kernels import either
-from einsum_cascade.compiled_packing import BLOCK_BYTES
+from einsum_cascade.compiled_symbols import BLOCK_BYTES
 
 # Vectors that run side by side: an addition takes several cycles.
 SIDE_BY_SIDE = 4

@@ -1,39 +1,32 @@
 """Contractions of any size, c[i, lane] += sum over k of a[i, k] * b[k, lane], behind a symbol.
 
-Generated functions call `multiply` through the address of a C function, under a name that LLVM
-knows. So its kernels are compiled once, and not once more inside every function that calls them.
 b is copied panel by panel, a in blocks of rows where its rows are next to each other: what lies far
 apart in memory shares a few sets of the caches.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import binding, ir
-from numba import njit, types
 from numba.extending import intrinsic
 
 from einsum_cascade.compiled_kernels import Real, compiled
-from einsum_cascade.compiled_packing import BLOCK_BYTES, FEW, pack_lanes, pack_rows
+from einsum_cascade.compiled_packing import FEW, pack_lanes, pack_rows
 from einsum_cascade.compiled_products import exactly, kernel1, kernel2, kernel4, kernel6
+from einsum_cascade.compiled_symbols import behind, carray
 
 # Points of a chunk of the sum, lanes of a panel, rows of a block: what stays in the L2 cache.
 CHUNK, PANEL, ROWS = 256, 128, 192
 # Rows that are too few to copy lanes for.
 SPARSE = 12
-# Both of them without types.
-carray: Any = numba.carray  # type: ignore[attr-defined]
-pointer_to: Any = types.CPointer
 
 
-def _multiply_pointers(of_a: Any, ai: int, ak: int, of_b: Any, bk: int, bl: int, of_c: Any,
+@behind("multiply", "vwwvwwvwwwwb")
+def _multiply(of_a: Any, ai: int, ak: int, of_b: Any, bk: int, bl: int, of_c: Any,
                        ci: int, rows: int, n: int, width: int, adds: int,
                        lanes: int) -> None:  # fmt: skip
-    # The lengths are not checked, hence not told; nor are lanes, lest LLVM unrolls loops over them.
+    # The lengths are not checked, hence not told.
     a, b, c = carray(of_a, (1,)), carray(of_b, (1,)), carray(of_c, (1,))
     longest = max(min(n, CHUNK), 1)
     # Rows along the sum are read where they are; so are lanes that are near each other.
@@ -94,26 +87,9 @@ def _block(rows: int, a: Real, a0: int, ai: int, ak: int, b: Real, b0: int, bk: 
         exactly(a, a0, ai, ak, b, b0, bk, c, c0, ci, n, adds, rows)
 
 
-_WORD = types.int64
-_options: Any = {"cache": True, "error_model": "numpy", "no_cpython_wrapper": True}
-_flat: Any = njit(**_options)(_multiply_pointers)
-
-
-@cache
 def install(dtype: str) -> None:
-    """Compile the contraction of a dtype, or find it on disk, and tell LLVM where it is."""
-    real = {"float32": types.float32, "float64": types.float64}[dtype]
-    pointer = pointer_to(real)
-    words = (_WORD,) * 2
-    kinds = (pointer, *words, pointer, *words, pointer, _WORD, *words, *words, _WORD)
-    _flat.compile(kinds)
-    found = _flat.overloads[kinds]
-    address = found.library.get_pointer_to_function(found.fndesc.llvm_cfunc_wrapper_name)
-    binding.add_symbol(_symbol(real), address)
-
-
-def _symbol(real: Any) -> str:
-    return f"einsum_cascade_multiply_{real}"
+    """Make `multiply` known for a dtype."""
+    _multiply.install(dtype)
 
 
 @intrinsic
@@ -125,25 +101,4 @@ def multiply(typing: Any, a: Any, a0: Any, ai: Any, ak: Any, b: Any, b0: Any, bk
     a[i, k] is a[a0 + i*ai + k*ak], b[k, lane] is b[b0 + k*bk + lane*bl], c[i, lane] is
     c[c0 + i*ci + lane]. Arrays are flat, steps are in elements, and `install` comes first.
     """
-    words = (_WORD,) * 3
-    # a0, ai, ak; b0, bk, bl; c0, ci; rows, n, width.
-    signature = types.void(a, *words, b, *words, c, *words[:2], *words, types.boolean)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def start(at: int) -> Any:
-            kind = signature.args[at]
-            data = context.make_array(kind)(context, builder, value=arguments[at]).data
-            return builder.gep(data, [arguments[at + 1]])
-
-        (pa, pb, pc), of = (start(0), start(4), start(8)), arguments
-        values = [pa, of[2], of[3], pb, of[6], of[7], pc, *of[10:14]]
-        values.append(builder.zext(of[14], values[-1].type))
-        size = signature.args[0].dtype.bitwidth // 8
-        values.append(ir.Constant(values[-1].type, BLOCK_BYTES // size))
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        name = _symbol(signature.args[0].dtype)
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        builder.call(function, values)
-        return context.get_dummy_value()
-
-    return signature, generate
+    return _multiply.call(a, a0, ai, ak, b, b0, bk, bl, c, c0, ci, rows, n, width, adds)

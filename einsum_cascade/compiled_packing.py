@@ -13,9 +13,10 @@ from numba import types
 from numba.extending import intrinsic
 
 from einsum_cascade.compiled_kernels import Real, compiled
+from einsum_cascade.compiled_symbols import BLOCK_BYTES
 
-# Bytes of lanes in one block, which is two vectors of AVX2; rows of the kernel.
-BLOCK_BYTES, FEW = 64, 6
+# Rows of the kernel.
+FEW = 6
 
 
 def _wide(context: Any, builder: Any, kind: Any, value: Any, at: Any, count: int) -> Any:

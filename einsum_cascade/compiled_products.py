@@ -22,7 +22,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from einsum_cascade.compiled_kernels import Real, compiled, mul
-from einsum_cascade.compiled_packing import BLOCK_BYTES
+from einsum_cascade.compiled_symbols import BLOCK_BYTES
 
 # Untyped: where a value lives in the function's frame.
 local: Any = cgutils.alloca_once_value

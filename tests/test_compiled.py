@@ -1,9 +1,11 @@
 """Compiled cascades against the naive interpreter: shipped ones at awkward sizes, random ones."""
 
 import os
+import re
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +19,13 @@ import einsum_cascade as ec
 from archsim.elements import random_inputs
 from archsim.lowering import lower
 from archsim.values import compute
-from einsum_cascade import compiled_kernels, compiled_multiply, compiled_products, compiled_run
+from einsum_cascade import (
+    compiled_cache,
+    compiled_kernels,
+    compiled_multiply,
+    compiled_products,
+    compiled_run,
+)
 from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.compiled_empty import empty_causes
 from einsum_cascade.compiled_groups import groups
@@ -73,6 +81,21 @@ def check(cascade, given, sizes, dtype="float64"):
         assert found[name].shape == values.shape
         largest = np.abs(values[np.isfinite(values)]).max(initial=1.0)
         np.testing.assert_allclose(found[name], values, rtol=0, atol=TOLERANCE[dtype] * largest)
+
+
+def test_generated_modules_are_named_by_everything_they_import():
+    """Else a new version would run what an old one left on disk."""
+    home = Path(ec.__file__).parent
+    generated = ec.compile(ec.parse("Z = A[k]*B[k]")).source()
+    waiting = set(re.findall(r"from einsum_cascade import (\w+) as", generated))
+    found = set()
+    while waiting:
+        found.add(name := waiting.pop())
+        text = (home / f"{name}.py").read_text()
+        waiting |= (
+            set(re.findall(r"^from einsum_cascade\.(\w+) import", text, re.MULTILINE)) - found
+        )
+    assert found == set(compiled_cache.RUNTIME)
 
 
 # ---- shipped cascades ----
