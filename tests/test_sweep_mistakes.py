@@ -42,6 +42,13 @@ def problems(text: str, tmp_path: Path) -> list[str]:
     ]
 
 
+def test_what_is_wrong_with_all_values_of_a_range_is_said_once(tmp_path: Path) -> None:
+    found = problems(HEAD + "over:\n  arch.array_2d.rws: {log2: [64, 512]}\n", tmp_path)
+    assert len(found) == 1
+    assert found[0].startswith("9:22 unknown key 'rws'; known keys: count, rows")
+    assert found[0].endswith("did you mean 'rows'?")
+
+
 # ---- folders ----
 
 

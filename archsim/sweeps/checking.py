@@ -73,7 +73,8 @@ def check(sweep: Sweep, inputs: Inputs) -> None:
     if not problems:
         problems += [*_same_fields(sweep, inputs, first), *_unknown_ranks(sweep, inputs, first)]
     if problems:
-        raise ArchError(problems)
+        # Values of a range stand at one place, and a path that is unknown is so for each of them.
+        raise ArchError(list(dict.fromkeys(problems)))
 
 
 def _try(inputs: Inputs, values: Mapping[str, Value], paths: Iterable[str]) -> None:
