@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from einsum_cascade.cascade import DEFAULT_TILE, Cascade, Tensor
+from einsum_cascade.cascade import DEFAULT_TILE, Cascade, Tensor, affine
 from einsum_cascade.errors import CascadeError, legal_words
 
 Array = NDArray[Any]
@@ -190,6 +190,18 @@ def extents_of(
             f"{'is' if len(missing) == 1 else 'are'}; give sizes={{'{missing[0]}': ...}}"
         )
     return found
+
+
+def computed_shape(cascade: Cascade, name: str, extents: Mapping[str, int]) -> tuple[int, ...]:
+    """Shape of a computed tensor, without batch axes."""
+    found = []
+    for axis, dim in enumerate(cascade.tensor(name).dims):
+        if dim.rank:
+            found.append(extents[dim.rank] + dim.extra)
+        else:
+            steps = [affine(e.target.indices[axis]).step or 0 for e in cascade.defining(name)]
+            found.append(1 + max(steps))
+    return tuple(found)
 
 
 def batch_shape(given: Mapping[str, Array], axes: Mapping[str, int]) -> tuple[int, ...]:

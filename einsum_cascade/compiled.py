@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from einsum_cascade import formats
 from einsum_cascade.arguments import Arguments, Readings, read_arguments
-from einsum_cascade.array_shapes import array_ranks, batch_index
+from einsum_cascade.array_shapes import array_ranks, batch_index, computed_shape
 from einsum_cascade.cascade import Cascade, affine, variables_in
 from einsum_cascade.compiled_cache import module_from
 from einsum_cascade.compiled_plan import Stage, stages
-from einsum_cascade.compiled_run import Run, computed_shape, pool, threads
+from einsum_cascade.compiled_run import Run, pool, threads
 from einsum_cascade.compiled_steps import steps_of, write_steps
 from einsum_cascade.compiled_text import Text
 from einsum_cascade.compiled_tiles import write_stage
@@ -205,7 +205,8 @@ def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
     par = np.array([given.parameters[name] for name, _ in cascade.parameters], np.float64)
     for i, stage in enumerate(compiled.parts(width)):
         part = stage.cascade
-        at = np.array([where[name] for name in part.inputs], np.int64).reshape(-1, len(points)).T
+        at = np.array([where[name] for name in part.inputs], np.int64)
+        at = at.reshape(len(part.inputs), len(points)).T
         for name in part.outputs:
             shape = computed_shape(part, name, given.extents) or (1,)
             tensors[name] = np.zeros((len(points), *shape), compiled.dtype)

@@ -63,6 +63,8 @@ class Chunk:
 
     variables: tuple[str, ...] = ()
     axes: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    # Whether `again` says that a batch element before this one had the same empty elements.
+    has_again: bool = False
 
     def start(self, variable: str) -> str:
         """Text of where a variable begins."""

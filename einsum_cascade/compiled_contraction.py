@@ -27,11 +27,23 @@ class Contraction(Rows):
             self.rows(has_values=True)
             return
         # What is empty is found first: whole rows of it are left out of the sum.
-        self.rows(has_values=False)
+        self.find_empty()
         self.contraction(*pair)
         if self.scales():
             self.scale()
         self.leave_nothing()
+
+    def find_empty(self) -> None:
+        """Write what finds empty elements, unless they are known from a batch element before."""
+        is_known = self.chunk.has_again and self.einsum.name in self.chunk.axes
+        if not is_known or self.einsum.name not in self.partial:
+            self.rows(has_values=False)
+            return
+        # What is written in this block is not seen behind it.
+        tables = dict(self.tables)
+        with self.text.block("if not again:"):
+            self.rows(has_values=False)
+        self.tables = tables
 
     def leave_nothing(self) -> None:
         """Write -0.0 where the result is empty."""

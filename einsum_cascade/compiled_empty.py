@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from einsum_cascade.array_shapes import array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, affine, part_at
-from einsum_cascade.expressions import Access
+from einsum_cascade.expressions import Access, Condition, Expr, Select, accesses, walk
 from einsum_cascade.operators import REDUCTIONS
 
 FILTER, INDEX, TILE, GAP = "filter", "index", "tile", "gap"
@@ -47,6 +47,30 @@ def _causes(
         if not all(is_safe(cascade, access, axis) for axis in range(len(access.indices))):
             causes.add(INDEX)
     return frozenset(causes)
+
+
+def sized_tensors(cascade: Cascade) -> frozenset[str]:
+    """Computed tensors that follow from sizes and parameters: no input is behind them."""
+    found: set[str] = set()
+    for name in dict.fromkeys(e.name for e in cascade.einsums):
+        reads = {access.tensor for e in cascade.defining(name) for access in e.reads}
+        if reads <= found:
+            found.add(name)
+    return frozenset(found)
+
+
+def is_sized(cascade: Cascade) -> bool:
+    """True if sizes and parameters decide what is empty, so that no batch element differs."""
+    sized = sized_tensors(cascade)
+    for einsum in cascade.einsums:
+        if einsum.op is not None and REDUCTIONS[einsum.op].selects:
+            return False
+        deciding: list[Expr | Condition | None] = [einsum.where]
+        deciding += [index for access in einsum.reads for index in access.indices]
+        deciding += [node.condition for node in walk(einsum.map) if isinstance(node, Select)]
+        if any(access.tensor not in sized for one in deciding for access in accesses(one)):
+            return False
+    return True
 
 
 def split_ranks(cascade: Cascade, name: str) -> list[str]:

@@ -38,7 +38,7 @@ class Gather(Contraction):
             # A class with slots is made anew, which `super()` does not know.
             Contraction.compute(self)
             return
-        self.rows(has_values=False)
+        self.find_empty()
         self.fetch(form)
         self.leave_nothing()
 

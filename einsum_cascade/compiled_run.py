@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from einsum_cascade.cascade import Cascade, affine
+from einsum_cascade.array_shapes import computed_shape
+from einsum_cascade.cascade import Cascade
 from einsum_cascade.compiled_groups import Group
 from einsum_cascade.compiled_steps import EMPTY, RAGGED, Steps
 
@@ -35,18 +36,6 @@ def threads() -> int:
     """How many threads share the tasks: NUMBA_NUM_THREADS, else the CPUs of this process."""
     named = os.environ.get("NUMBA_NUM_THREADS", "")
     return int(named) if named.isdigit() and int(named) > 0 else len(os.sched_getaffinity(0))
-
-
-def computed_shape(cascade: Cascade, name: str, extents: Mapping[str, int]) -> tuple[int, ...]:
-    """Shape of a computed tensor."""
-    found = []
-    for axis, dim in enumerate(cascade.tensor(name).dims):
-        if dim.rank:
-            found.append(extents[dim.rank] + dim.extra)
-        else:
-            steps = [affine(e.target.indices[axis]).step or 0 for e in cascade.defining(name)]
-            found.append(1 + max(steps))
-    return tuple(found)
 
 
 @functools.cache
@@ -73,6 +62,7 @@ class ReadyCall:
     always: bool
     partial: tuple[int, ...]
     places: tuple[int, ...]
+    is_once: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +92,7 @@ class Run:
         """Compute all batch elements; tensors are those of inputs and outputs, by element."""
         several, found = threads(), ready(self)
 
-        def element(b: int, share: Map) -> None:
+        def arrays_of(b: int) -> dict[str, Array]:
             arrays = {}
             for name in self.cascade.inputs:
                 at, given = where[name][b], tensors[name]
@@ -110,44 +100,52 @@ class Run:
                 arrays[name] = given[at] if given.ndim > 1 else given[at : at + 1]
             for name in self.cascade.outputs:
                 arrays[name] = tensors[name][b]
-            self.element(found, arrays, share)
-
-        if several == 1:
-            for b in range(count):
-                element(b, _alone)
-            return
+            return arrays
 
         def share(function: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
             return list(pool(several).map(function, values))
 
-        if count % several == 0 or count >= 4 * several:
-            share(lambda b: element(b, _alone), range(count))
+        spread = share if several > 1 else _alone
+        if self.steps.is_shared:
+            self.elements(found, [arrays_of(b) for b in range(count)], spread)
+        elif several > 1 and (count % several == 0 or count >= 4 * several):
+            share(lambda b: self.elements(found, [arrays_of(b)], _alone), range(count))
         else:
             for b in range(count):
-                element(b, share)
+                self.elements(found, [arrays_of(b)], spread)
 
-    def element(self, found: tuple[Ready, ...], arrays: dict[str, Array], share: Map) -> None:
-        """Compute one batch element."""
-        steps, flags = self.steps, {}
+    def elements(
+        self, ready: tuple[Ready, ...], elements: list[dict[str, Array]], share: Map
+    ) -> None:
+        """Compute batch elements: one, or several that have the same empty elements."""
+        steps, count = self.steps, len(elements)
         local = {name for group, _ in steps.groups for name in group.local}
+        flags: dict[str, Array] = {}
         for name in steps.names:
             if name in local:
                 continue
             shape = computed_shape(self.cascade, name, self.extents) or (1,)
-            if name not in arrays:
-                arrays[name] = self.array(name, shape, self.dtype)
             if steps.causes[name]:
-                flags[name] = self.array(f"o {name}", shape, "bool")
-                self.clear(name, arrays[name], flags[name])
-        given: list[Any] = []
-        for name in (*self.cascade.inputs, *steps.names):
-            given += [arrays.get(name), flags.get(name), None]
+                flags[name] = self.array(f"o {name}", (count, *shape), "bool")
+            if name not in self.cascade.outputs:
+                own = self.array(name, (count, *shape), self.dtype)
+                for arrays, array in zip(elements, own, strict=True):
+                    arrays[name] = array
+            for b, arrays in enumerate(elements):
+                if name in flags:
+                    self.clear(name, arrays[name], flags[name][b])
+        given: list[list[Any]] = [[] for _ in elements]
+        for b, arrays in enumerate(elements):
+            for name in (*self.cascade.inputs, *steps.names):
+                found = flags[name][b] if name in flags else None
+                given[b] += [arrays.get(name), found, None]
         s = np.zeros(len(steps.names), np.int64)
-        for group in found:
+        for group in ready:
             s = self.group(group, given, s, share)
         for name in self.cascade.outputs:
             if name in steps.gaps or s[steps.names.index(name)]:
-                arrays[name][~flags[name]] = 0
+                for b, arrays in enumerate(elements):
+                    arrays[name][~flags[name][b]] = 0
 
     def clear(self, name: str, array: Array, flags: Array) -> None:
         """Empty a tensor that is not written everywhere."""
@@ -164,43 +162,54 @@ class Run:
             kept[key] = np.empty(shape, dtype)
         return kept[key]
 
-    def group(self, ready: Ready, given: list[Array], s: Array, share: Map) -> Array:
+    def group(self, ready: Ready, given: list[list[Any]], s: Array, share: Map) -> Array:
         """Run a group; return what is known of presence afterwards."""
+        # With fewer chunks than threads, threads share the batch elements of a chunk, too.
+        parts = min(len(given), -(-threads() // max(1, len(ready.chunks))))
+        tasks = [(chunk, given[i::parts]) for chunk in ready.chunks for i in range(parts)]
+        several = share if len(tasks) > 1 else _alone
 
-        def run(task: tuple[Bounds, Array]) -> Array:
-            return self.chunk(ready, given, *task)
+        def run(numbers: list[int], known: Array) -> list[Any]:
+            return several(lambda i: self.chunk(ready, *tasks[i], s=known), numbers)
 
-        several = share if len(ready.chunks) > 1 else _alone
-        results = several(run, [(chunk, s) for chunk in ready.chunks])
+        results = run(list(range(len(tasks))), s)
         while True:
             total: Array = np.bitwise_or.reduce([s, *results])
             late = [i for i, r in enumerate(results) if ((r != total) & (r != 0)).any()]
             if not late:
                 return total
-            again = several(run, [(ready.chunks[i], total) for i in late])
+            again = run(late, total)
             for i, result in zip(late, again, strict=True):
                 results[i] = result
 
-    def chunk(self, ready: Ready, given: list[Array], bounds: Bounds, s: Array) -> Array:
-        """Run a group on one chunk."""
+    def chunk(self, ready: Ready, bounds: Bounds, given: list[list[Any]], *, s: Array) -> Array:
+        """Run a group on one chunk of the batch elements that are given."""
         s = s.copy()
         sizes = [high - low for low, high in zip(bounds[::2], bounds[1::2], strict=True)]
-        places = list(given)
+        own: list[tuple[int, Array]] = []
         for place, name, shape, axes in ready.local:
-            own = list(shape)
+            cut = list(shape)
             for axis, size in zip(axes, sizes, strict=True):
-                own[axis] = size
-            places[place] = self.array(name, tuple(own), self.dtype)
+                cut[axis] = size
+            array = self.array(name, tuple(cut), self.dtype)
+            own.append((place, array))
             if self.steps.causes[name]:
-                places[place + 1] = self.array(f"o {name}", tuple(own), "bool")
+                flags = self.array(f"o {name}", tuple(cut), "bool")
+                own.append((place + 1, flags))
                 if name in self.steps.flagged:
-                    places[place + 2] = self.array(f"a {name}", tuple(own[:-1]), "bool")
-                self.clear(name, places[place], places[place + 1])
-        z = np.array(bounds, np.int64)
-        for call in ready.calls:
-            is_partial = call.always or any(s[i] for i in call.partial)
-            function = call.empty if is_partial else call.full
-            function(self.n, self.par, z, s, *[places[i] for i in call.places])
+                    own.append((place + 2, self.array(f"a {name}", tuple(cut[:-1]), "bool")))
+                self.clear(name, array, flags)
+        for b, whole in enumerate(given):
+            places = list(whole)
+            for place, found in own:
+                places[place] = found
+            z = np.array([*bounds, b > 0], np.int64)
+            for call in ready.calls:
+                if b and call.is_once:
+                    continue
+                is_partial = call.always or any(s[i] for i in call.partial)
+                function = call.empty if is_partial else call.full
+                function(self.n, self.par, z, s, *[places[i] for i in call.places])
         return s
 
 
@@ -231,6 +240,7 @@ def ready(run: Run) -> tuple[Ready, ...]:
                     call.always or is_ragged,
                     tuple(steps.names.index(name) for name in call.partial),
                     tuple(places),
+                    call.is_once,
                 )
             )
         local = tuple(

@@ -12,11 +12,19 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_checks import Chunk
-from einsum_cascade.compiled_empty import FILTER, GAP, empty_causes, is_safe, split_ranks
+from einsum_cascade.compiled_empty import (
+    FILTER,
+    GAP,
+    empty_causes,
+    is_safe,
+    is_sized,
+    sized_tensors,
+    split_ranks,
+)
 from einsum_cascade.compiled_gathers import Gather
 from einsum_cascade.compiled_groups import Group, groups
 from einsum_cascade.compiled_points import Points
@@ -46,6 +54,8 @@ class Call:
     always: bool = True
     partial: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
+    # Whether batch elements after the first one find its result in the memory of their chunk.
+    is_once: bool = False
 
     @property
     def cases(self) -> list[str]:
@@ -69,6 +79,8 @@ class Steps:
     # Tensors that are not written everywhere, and those whose empty rows are not.
     gaps: frozenset[str]
     flagged: frozenset[str]
+    # Whether batch elements have the same empty elements, which are then found once in a chunk.
+    is_shared: bool
 
 
 @functools.cache
@@ -76,11 +88,17 @@ def steps_of(cascade: Cascade, name: str) -> Steps:
     """Plan what `write_steps` writes."""
     causes = empty_causes(cascade)
     found, lanes = [], []
-    for i, group in enumerate(groups(cascade, causes)):
-        calls = tuple(
-            _call(cascade, step, f"{name}_{i}_{j}", causes) for j, step in enumerate(group.steps)
-        )
-        found.append((group, calls))
+    whole = groups(cascade, causes)
+    sized = sized_tensors(cascade)
+    is_alone = len(whole) == 1 and bool(whole[0].chunks)
+    is_shared = is_alone and is_sized(cascade) and any(FILTER in why for why in causes.values())
+    for i, group in enumerate(whole):
+        calls = []
+        for j, step in enumerate(group.steps):
+            call = _call(cascade, step, f"{name}_{i}_{j}", causes)
+            is_once = is_shared and set(call.made) <= sized & group.local
+            calls.append(replace(call, is_once=is_once))
+        found.append((group, tuple(calls)))
         lanes.append(_main_lane(cascade, group))
     selected = {e.name for e in cascade.einsums if e.op is not None and REDUCTIONS[e.op].selects}
     gaps = selected | {tensor for tensor, why in causes.items() if GAP in why}
@@ -91,7 +109,15 @@ def steps_of(cascade: Cascade, name: str) -> Steps:
         for tensor in group.local
         if causes[tensor] and GAP not in causes[tensor] and _is_flagged(cascade, tensor)
     }
-    return Steps(tuple(found), names, causes, tuple(lanes), frozenset(gaps), frozenset(flagged))
+    return Steps(
+        groups=tuple(found),
+        names=names,
+        causes=causes,
+        lanes=tuple(lanes),
+        gaps=frozenset(gaps),
+        flagged=frozenset(flagged),
+        is_shared=is_shared,
+    )
 
 
 def _is_flagged(cascade: Cascade, tensor: str) -> bool:
@@ -162,6 +188,7 @@ def write_steps(
             chunk = Chunk(
                 group.chunked(step),
                 {tensor: group.axes(tensor) for tensor in group.local},
+                steps.is_shared,
             )
             for suffix in call.cases:
                 writer.single(step, call, chunk, suffix, text)
@@ -214,6 +241,8 @@ class _Writer:
             write_head(self.whole, text, found)
             for i, variable in enumerate(chunk.variables):
                 text.line(f"z_{variable}, y_{variable} = z[{2 * i}], z[{2 * i + 1}]")
+            if re.search(r"\bagain\b", found):
+                text.line(f"again = z[{2 * len(chunk.variables)}]")
             for i, name in enumerate(self.steps.names):
                 if re.search(rf"\bs_{name}\b", found):
                     text.line(f"s_{name} = s[{i}]")

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einsum_cascade.arguments import read_arguments
-from einsum_cascade.array_shapes import array_ranks, batch_index
+from einsum_cascade.array_shapes import array_ranks, batch_index, computed_shape
 from einsum_cascade.cascade import Cascade, Einsum, Tensor, affine, variables_in
 from einsum_cascade.errors import CascadeError
 from einsum_cascade.expressions import (
@@ -109,7 +109,12 @@ def evaluate(
         for name in cascade.outputs:
             values = tensors[name]
             results[name].append(np.where(values.present, values.data, 0.0))
-    return {name: np.stack(r).reshape((*given.batch, *r[0].shape)) for name, r in results.items()}
+    return {
+        name: np.array(r, np.float64).reshape(
+            (*given.batch, *computed_shape(cascade, name, given.extents))
+        )
+        for name, r in results.items()
+    }
 
 
 def _split(
