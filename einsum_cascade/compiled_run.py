@@ -28,7 +28,7 @@ from einsum_cascade.compiled_steps import EMPTY, RAGGED, Steps
 
 Array = NDArray[Any]
 # Lanes of a chunk; bytes that its tensors may take, and that lanes may not take less for.
-LANES, BYTES, MOST = 128, 1 << 20, 1 << 24
+LANES, BYTES, MOST = 128, 1 << 21, 1 << 24
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
 
 
@@ -72,6 +72,14 @@ class Ready:
     chunks: tuple[Bounds, ...]
     calls: tuple[ReadyCall, ...]
     local: tuple[tuple[int, str, tuple[int, ...], tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Arrays of a thread for a chunk with their places, and those that are emptied first."""
+
+    arrays: tuple[tuple[int, Array], ...]
+    cleared: tuple[tuple[str, Array, Array], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,31 @@ class Run:
             kept[key] = np.empty(shape, dtype)
         return kept[key]
 
+    def local(self, ready: Ready, sizes: tuple[int, ...]) -> Local:
+        """Memory of this thread for the tensors of chunks of this size."""
+        kept: dict[Any, Local] = self.memory.__dict__.setdefault("local", {})
+        key = ready.local, sizes
+        if key in kept:
+            return kept[key]
+        arrays: list[tuple[int, Array]] = []
+        cleared = []
+        for place, name, shape, axes in ready.local:
+            cut = list(shape)
+            for axis, size in zip(axes, sizes, strict=True):
+                cut[axis] = size
+            array = self.array(name, tuple(cut), self.dtype)
+            arrays.append((place, array))
+            if self.steps.causes[name]:
+                flags = self.array(f"o {name}", tuple(cut), "bool")
+                arrays.append((place + 1, flags))
+                if name in self.steps.flagged:
+                    rows = self.array(f"a {name}", tuple(cut[:-1]), "bool")
+                    arrays.append((place + 2, rows))
+                if name in self.steps.gaps:
+                    cleared.append((name, array, flags))
+        kept[key] = Local(tuple(arrays), tuple(cleared))
+        return kept[key]
+
     def group(self, ready: Ready, given: list[list[Any]], s: Array, share: Map) -> Array:
         """Run a group; return what is known of presence afterwards."""
         # With fewer chunks than threads, threads share the batch elements of a chunk, too.
@@ -185,23 +218,13 @@ class Run:
     def chunk(self, ready: Ready, bounds: Bounds, given: list[list[Any]], *, s: Array) -> Array:
         """Run a group on one chunk of the batch elements that are given."""
         s = s.copy()
-        sizes = [high - low for low, high in zip(bounds[::2], bounds[1::2], strict=True)]
-        own: list[tuple[int, Array]] = []
-        for place, name, shape, axes in ready.local:
-            cut = list(shape)
-            for axis, size in zip(axes, sizes, strict=True):
-                cut[axis] = size
-            array = self.array(name, tuple(cut), self.dtype)
-            own.append((place, array))
-            if self.steps.causes[name]:
-                flags = self.array(f"o {name}", tuple(cut), "bool")
-                own.append((place + 1, flags))
-                if name in self.steps.flagged:
-                    own.append((place + 2, self.array(f"a {name}", tuple(cut[:-1]), "bool")))
-                self.clear(name, array, flags)
+        sizes = tuple(bounds[i + 1] - bounds[i] for i in range(0, len(bounds), 2))
+        own = self.local(ready, sizes)
+        for name, array, flags in own.cleared:
+            self.clear(name, array, flags)
         for b, whole in enumerate(given):
             places = list(whole)
-            for place, found in own:
+            for place, found in own.arrays:
                 places[place] = found
             z = np.array([*bounds, b > 0], np.int64)
             for call in ready.calls:
