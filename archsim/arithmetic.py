@@ -16,7 +16,7 @@ from archsim.errors import ArchError
 from einsum_cascade import formats
 from einsum_cascade.errors import Problem, Source, legal_words
 from einsum_cascade.exp_units import POLYNOMIALS, UNITS, ExpUnit, exp2
-from einsum_cascade.operators import OPERATORS
+from einsum_cascade.operator_values import VALUES
 
 NUMBERS = ("float64", "hardware")
 Function = Callable[..., Any]
@@ -41,11 +41,11 @@ def exp_unit(array: Array) -> ExpUnit:
 def functions(array: Array, numbers: str) -> dict[str, Function]:
     """The operators of an array's PEs as NumPy functions; mac is one of them."""
     if numbers == "float64":
-        found: dict[str, Function] = {name: row.apply for name, row in OPERATORS.items()}
-        found["mac"] = lambda a, b, c: OPERATORS["mul"].apply(a, b) + c
+        found: dict[str, Function] = dict(VALUES)
+        found["mac"] = lambda a, b, c: VALUES["mul"](a, b) + c
         return found
     unit, multiplier = exp_unit(array), array.multiplier
-    found = {name: _once(row.apply) for name, row in OPERATORS.items()}
+    found = {name: _once(apply) for name, apply in VALUES.items()}
     return found | {
         "add": formats.add,
         "sub": formats.subtract,

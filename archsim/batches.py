@@ -12,9 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from archsim.arch import Architecture, load_architecture
 from archsim.errors import ArchError
 from archsim.mapping import Mapping as TileMapping
@@ -26,6 +23,8 @@ from einsum_cascade.catalog import load, workload_document, workload_from_docume
 from einsum_cascade.errors import Problem, Source, SourceError, legal_words
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from archsim.families import Simulated
 
 LEVELS = (*ESTIMATES, "tile")
@@ -61,6 +60,8 @@ def evaluate_many(
     Raises:
         ArchError: an unknown level.
     """
+    import numpy as np
+
     listed = [Point(*point) for point in points]
     found: list[Report | Exception | None] = [None] * len(listed)
     for number, result in evaluate_each(listed, level, accounting=accounting):
@@ -197,6 +198,8 @@ def _numbers(report: Report) -> dict[str, float]:
 
 def _column(values: Sequence[float | None]) -> NDArray[Any]:
     """An array of numbers; whole ones stay whole where none is missing and all fit 64 bit."""
+    import numpy as np
+
     if all(isinstance(value, int) and abs(value) < 1 << 63 for value in values):
         return np.array(values, np.int64)
     return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+    Ints = NDArray[np.int64]
+    Bools = NDArray[np.bool_]
+
 # The number of the mask of a block that is kept whole.
 FULL = -1
 
@@ -67,6 +70,8 @@ class Blocks:
 
     def is_last(self, at: Mapping[str, int]) -> bool:
         """True if the block of a tile is fetched anew before it is visited again, if it ever is."""
+        import numpy as np
+
         line, position = at[self.outer], at[self.inner]
         same = self.keys[line:] == self.of(at, self.keys)
         same &= np.arange(self.keys.shape[1]) < self.lengths[line:, None]

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from archsim.errors import ArchError
 from archsim.nest import Limit, Loop, Nest
 from einsum_cascade.errors import Problem, Source
 
-Ints = NDArray[np.int64]
-Bits = NDArray[np.bool_]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
+    Bits = NDArray[np.bool_]
+
 # Points at which stretches are computed: seconds, and half a GiB an array.
 LIMIT = 2**26
 
@@ -41,6 +44,8 @@ class _Stretches:
     @property
     def length(self) -> Ints:
         """Tiles of the stretch."""
+        import numpy as np
+
         length: Ints = np.maximum(self.last - self.first + 1, 0)
         return length
 
@@ -54,6 +59,8 @@ def tile_count(nest: Nest, over: Sequence[str], filled: Sequence[str] = ()) -> i
         filled: variables of rows or columns: each coordinate counts for as many elements as a tile
             there fills along them.
     """
+    import numpy as np
+
     counts = {loop.variable: loop.count for loop in nest.loops}
     dropped = [v for v in counts if v not in over]
     if not counts:
@@ -79,6 +86,8 @@ def longest(nest: Nest, loop: str) -> int:
 
 
 def _stretches(nest: Nest, along: str) -> _Stretches:
+    import numpy as np
+
     others = [loop for loop in nest.loops if loop.variable != along]
     shape = tuple(loop.count for loop in others)
     if prod(shape) > LIMIT:
@@ -129,6 +138,8 @@ def _stretches(nest: Nest, along: str) -> _Stretches:
 
 def _most(limit: Limit, nest: Nest, filled: dict[str, Ints]) -> Ints:
     """What rows and columns of a tile add to a limit at most."""
+    import numpy as np
+
     rows, cols = (
         np.maximum(limit.of(span.variable) * (filled[span.variable] - 1), 0)
         for span in (nest.rows, nest.cols)
@@ -143,6 +154,8 @@ def point_count(nest: Nest, over: Sequence[str]) -> int:
     Limits may not speak of other loops than those, and see each rank whole: with m split into m1
     and m0, both at once.
     """
+    import numpy as np
+
     spanned = [v for span in (nest.rows, nest.cols) for v, _ in span.steps]
     free = prod(loop.count for loop in nest.loops if loop.variable in {*over} - {*spanned})
     a, b = sorted((nest.rows, nest.cols), key=lambda span: span.elements)

@@ -9,14 +9,13 @@ ones, and equality is exact.
 from __future__ import annotations
 
 from collections.abc import Mapping as Lookup
-
-import numpy as np
+from random import Random
 
 from archsim.mapping import Mapping
 from archsim.nest import Nest
 from einsum_cascade.cascade import Cascade, Einsum, affine
 from einsum_cascade.expressions import VARIABLE, Access, Apply, Expr, Name, Number, to_text
-from einsum_cascade.operators import OPERATORS, REDUCTIONS
+from einsum_cascade.operators import REDUCTIONS
 
 # Random states that are tried out, besides the start values.
 TRIALS = 8
@@ -37,8 +36,7 @@ def constant(expr: Expr, known: Lookup[str, float | None]) -> float:
                 raise UnknownError(f"{name} has no value")
             return float(found)
         case Apply(operator=operator, arguments=arguments):
-            values = [np.float64(constant(argument, known)) for argument in arguments]
-            return float(OPERATORS[operator].apply(*values))
+            return _applied(operator, [constant(argument, known) for argument in arguments])
     raise UnknownError(to_text(expr))
 
 
@@ -65,11 +63,11 @@ def changes_nothing(
     where = dict(mapping.placements)
     running = [e for e in einsums if e.name not in cut and where[e.name].array is not None]
     starts = {e.name: e.map for e in cascade.einsums if e.is_initial}
-    generator = np.random.default_rng(0)
+    generator = Random(0)
     try:
         for trial in range(TRIALS + 1):
             states = {
-                name: float(generator.normal()) if trial else constant(start, known)
+                name: float(generator.gauss()) if trial else constant(start, known)
                 for name, start in starts.items()
             }
             tile = _EmptyTile(cascade, cut, running, states, known, generator)
@@ -84,6 +82,13 @@ def changes_nothing(
     return True
 
 
+def _applied(operator: str, values: list[float]) -> float:
+    # Most sweeps at the levels of formulas come by here without any, and start without NumPy.
+    from einsum_cascade.operator_values import VALUES
+
+    return float(VALUES[operator](*values))
+
+
 class _EmptyTile:
     """Values in such a tile: states before it, identities of reductions, anything for the rest."""
 
@@ -94,7 +99,7 @@ class _EmptyTile:
         running: list[Einsum],
         states: dict[str, float],
         known: Lookup[str, float | None],
-        generator: np.random.Generator,
+        generator: Random,
     ) -> None:
         self.cascade, self.cut, self.states, self.known = cascade, cut, states, known
         self.made = {einsum.name: einsum for einsum in running}
@@ -107,8 +112,7 @@ class _EmptyTile:
             case Access():
                 return self._read(expr)
             case Apply(operator=operator, arguments=arguments):
-                values = [np.float64(self.value(argument)) for argument in arguments]
-                return float(OPERATORS[operator].apply(*values))
+                return _applied(operator, [self.value(argument) for argument in arguments])
         return constant(expr, self.known)
 
     def _read(self, read: Access) -> float:
@@ -117,7 +121,7 @@ class _EmptyTile:
             return REDUCTIONS[maker.op or "sum"].identity
         if read.tensor not in self.made:
             if read not in self.given:
-                self.given[read] = float(self.generator.normal())
+                self.given[read] = float(self.generator.gauss())
             return self.given[read]
         maker = self.made[read.tensor]
         if read.indices == maker.target.indices:

@@ -8,18 +8,18 @@ paper's closed form, and the last two levels simulate a Program.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from archsim import arch, mapping
 from archsim.errors import ArchError
-from archsim.lowering import lower_placed
 from archsim.placement import place
 from archsim.reporting import ESTIMATES, Report, make_report
-from archsim.simulated_reports import report
-from archsim.simulation import simulate
-from archsim.timeline import ChainTimeline, Timeline
 from einsum_cascade.cascade import Cascade, Workload
 from einsum_cascade.catalog import load, workload_document, workload_from_document
 from einsum_cascade.errors import Problem, Source, legal_words
+
+if TYPE_CHECKING:
+    from archsim.timeline import ChainTimeline, Timeline
 
 LEVELS = (*ESTIMATES, "tile", "pe")
 
@@ -85,6 +85,11 @@ def run_timed(
     placed = place(cascade, workload, architecture, found, double_buffer=level != "published")
     if level in ESTIMATES:
         return make_report(placed, level, accounting), None
+    # What simulates takes longer to load than formulas take.
+    from archsim.lowering import lower_placed
+    from archsim.simulated_reports import report
+    from archsim.simulation import simulate
+
     timeline = simulate(lower_placed(placed), level)
     return report(timeline, level, accounting), timeline
 

@@ -11,13 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.blocks import FULL, Blocks, Bools, Ints, fetches
+from archsim.blocks import FULL, Blocks, fetches
 from einsum_cascade.neighborhood import Neighborhood
 from einsum_cascade.neighborhood_tiles import Tiles, tile_ends
+
+if TYPE_CHECKING:
+    from archsim.blocks import Bools, Ints
 
 # The smallest buffer of key blocks: one that is read and one that is on its way.
 STREAM = 2

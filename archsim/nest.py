@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, product
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from archsim.blocks import FULL, Blocks
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class Nest:
 
     def mask(self, tile: Tile, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """Which PEs of an array of that many rows and columns hold points that are kept."""
+        import numpy as np
+
         r, c = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
         kept = (r < tile.rows) & (c < tile.cols)
         for limit, offset in zip(self.limits, tile.offsets, strict=True):
@@ -186,6 +190,8 @@ def mask_table(
 
     Most tiles share a few: the full one, ragged ends, and those along the edge of a filter.
     """
+    import numpy as np
+
     numbers: dict[tuple[object, ...], int] = {}
     masks: dict[bytes, int] = {}
     table: list[NDArray[np.bool_]] = []

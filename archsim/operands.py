@@ -14,7 +14,7 @@ from archsim.placement import BATCH_RANKS, Placed
 from archsim.program import Operand
 from einsum_cascade.cascade import Affine, Einsum, affine
 from einsum_cascade.expressions import VARIABLE, Access, Apply, Expr, Name, Number
-from einsum_cascade.operators import OPERATORS
+from einsum_cascade.operator_values import VALUES
 
 
 class RefusalError(Exception):
@@ -168,5 +168,5 @@ class Spread:
             case Apply(operator=operator, arguments=arguments):
                 values = [self.number(argument) for argument in arguments]
                 if all(value is not None for value in values):
-                    return float(OPERATORS[operator].apply(*values))
+                    return float(VALUES[operator](*values))
         return None

@@ -30,7 +30,8 @@ from einsum_cascade.expressions import (
     Number,
     Select,
 )
-from einsum_cascade.operators import COMPARISONS, OPERATORS, REDUCTIONS
+from einsum_cascade.operator_values import RELATIONS, VALUES
+from einsum_cascade.operators import REDUCTIONS
 from einsum_cascade.ordering import Loop, Plan, plan
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ class _Build:
                     return None
                 if name in _INTEGERS:
                     return _INTEGERS[name](*values)
-                number = float(OPERATORS[name].apply(*values))
+                number = float(VALUES[name](*values))
                 return int(number) if number.is_integer() else number
             case Select(condition=condition, then=then, otherwise=otherwise):
                 holds = self.value(condition, at)
@@ -237,7 +238,7 @@ class _Build:
             case Compare(symbol=symbol, left=left, right=right):
                 first, second = self.value(left, at), self.value(right, at)
                 known = first is not None and second is not None
-                return bool(COMPARISONS[symbol](first, second)) if known else None
+                return bool(RELATIONS[symbol](first, second)) if known else None
             case Logic(word=word, terms=terms):
                 return _truth(word, [self.value(term, at) for term in terms])
         return None

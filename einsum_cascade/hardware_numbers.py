@@ -24,7 +24,7 @@ from einsum_cascade.exp_units import UNITS, ExpUnit, exp2
 from einsum_cascade.exponents import carries, exponents
 from einsum_cascade.expressions import Access, Apply, accesses
 from einsum_cascade.formats import MULTIPLIERS, Array
-from einsum_cascade.operators import OPERATORS
+from einsum_cascade.operator_values import VALUES
 
 Function = Callable[..., Array]
 
@@ -60,7 +60,7 @@ class Numbers:
                 x = formats.multiply(x, np.full_like(x, log2_e))
             return exp2(x, self.unit, multiplier)
 
-        found = {name: _once(row.apply) for name, row in OPERATORS.items()}
+        found = {name: _once(apply) for name, apply in VALUES.items()}
         return found | {
             "add": formats.add,
             "sub": formats.subtract,

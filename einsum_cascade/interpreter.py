@@ -42,13 +42,14 @@ from einsum_cascade.expressions import (
 )
 from einsum_cascade.formats import flush, to_bf16
 from einsum_cascade.hardware_numbers import Numbers, numbers_of
-from einsum_cascade.operators import COMPARISONS, OPERATORS, REDUCTIONS
+from einsum_cascade.operator_values import RELATIONS, VALUES
+from einsum_cascade.operators import REDUCTIONS
 from einsum_cascade.ordering import Loop, Plan, plan
 
 Array = NDArray[Any]
 # Points of an iteration space evaluated at once; bounds memory to a few hundred MiB.
 SLICE_POINTS = 1 << 22
-FLOAT64: Mapping[str, Callable[..., Array]] = {name: row.apply for name, row in OPERATORS.items()}
+FLOAT64 = VALUES
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +408,7 @@ class _Point:
         """Where a filter holds."""
         match condition:
             case Compare(symbol=symbol, left=left, right=right):
-                return np.asarray(COMPARISONS[symbol](self.value(left), self.value(right)))
+                return np.asarray(RELATIONS[symbol](self.value(left), self.value(right)))
             case Logic(word="not", terms=(term,)):
                 return ~self.truth(term)
             case Logic(word=word, terms=terms):

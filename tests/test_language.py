@@ -23,7 +23,8 @@ from einsum_cascade.expressions import (
     walk,
 )
 from einsum_cascade.language import parse_expression, parse_line
-from einsum_cascade.operators import FUNCTIONS, OPERATORS
+from einsum_cascade.operator_values import RELATIONS, VALUES
+from einsum_cascade.operators import COMPARISONS, FUNCTIONS, OPERATORS
 
 M, N, P = Name("m"), Name("n"), Name("p")
 
@@ -245,3 +246,9 @@ def test_tabs_keep_the_carets_in_place():
         parse_line(Line("Z\t=\tfoo(A)", "cascade", 1))
     _, shown, carets, _ = str(caught.value).splitlines()
     assert "foo" == shown[carets.index("^") : carets.rindex("^") + 1]
+
+
+def test_every_operator_is_computed():
+    """NumPy has a function for each operator and comparison of the language, and for no other."""
+    assert list(VALUES) == list(OPERATORS)
+    assert list(RELATIONS) == list(COMPARISONS)

@@ -20,7 +20,7 @@ DATA = {
 }
 MAX_LINES = 450
 # Slow to import: loaded by the functions that need them.
-LAZY = ("numba", "sympy", "matplotlib", "pandas", "networkx", "pydantic")
+LAZY = ("numpy", "numba", "sympy", "matplotlib", "pandas", "networkx", "pydantic")
 # One letter of each is in brackets, so that the patterns don't match this file.
 FORBIDDEN = {
     "machine path": r"(?<![\w.~-])/(wor[k]|roo[t]|hom[e]/\w+|User[s]/\w+)/",
@@ -111,6 +111,21 @@ def test_console_script_is_archsim() -> None:
 def test_import_loads_nothing_slow(tmp_path: Path) -> None:
     code = f"import sys, einsum_cascade, archsim; print([m for m in {LAZY} if m in sys.modules])"
     assert run_elsewhere(code, tmp_path) == "[]"
+
+
+@pytest.mark.parametrize("command", ["run --level bound", "run --level published", "sweep"])
+def test_formulas_load_no_numpy(tmp_path: Path, command: str) -> None:
+    """It takes as long to load as hundreds of points at the levels of formulas."""
+    one = "softmax-1pass --model bert --arch fusemax --mapping fusemax --set M=1024 --set P=1024"
+    arguments = f"{command} fusemax-area -o found" if command == "sweep" else f"{command} {one}"
+    code = f"""
+import atexit, sys
+from archsim.cli import main
+sys.argv[1:] = {arguments.split()}
+atexit.register(lambda: print('numpy' in sys.modules))
+main()
+"""
+    assert run_elsewhere(code, tmp_path).splitlines()[-1] == "False"
 
 
 @pytest.mark.parametrize("package", PACKAGES)

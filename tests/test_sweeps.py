@@ -361,7 +361,18 @@ def test_rows_that_failed_or_break_a_constraint_are_no_front() -> None:
     limit = read_constraint("area <= 5")
     assert pareto(rows, [("t", "min")], [limit]) == [1]
     assert pareto(rows, [("t", "min")]) == [0]
-    assert non_dominated(np.zeros((0, 2))) == []
+    assert non_dominated([]) == []
+
+
+@pytest.mark.parametrize("points", [3, 501, 502, 1200])
+def test_large_fronts_are_what_small_ones_are(points: int) -> None:
+    """Points on a line beat none of each other; each is there twice, and beats one behind it."""
+    line = [(i, points - i) for i in range(points)]
+    behind = [(a + 0.25, b + 0.25) for a, b in line]
+    costs = [*behind, *line, *line]
+    np.random.default_rng(0).shuffle(costs)
+    found = [tuple(costs[number]) for number in non_dominated([tuple(cost) for cost in costs])]
+    assert found == line
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import nextafter
+from operator import le
 from typing import Any, TypeGuard
-
-import numpy as np
-from numpy.typing import NDArray
 
 from archsim.quantities import UNITS, parse_exact, split_quantity
 
@@ -42,7 +41,7 @@ class Constraint:
             return float("inf")
         over = value - self.limit if self.relation[0] == "<" else self.limit - value
         strict = len(self.relation) == 1 and over == 0
-        return float(np.nextafter(0, 1)) if strict else float(over)
+        return nextafter(0, 1) if strict else float(over)
 
 
 def read_constraint(text: str) -> Constraint:
@@ -95,11 +94,16 @@ def pareto(
         for number, row in enumerate(rows)
         if feasible(row, limits) and all(is_number(row.get(path)) for path in paths)
     ]
-    signs = np.array([1.0 if goal == "min" else -1.0 for _, goal in objectives])
-    values = np.array([[rows[number][path] for path in paths] for number in kept], float)
-    return [kept[i] for i in non_dominated(values.reshape(len(kept), len(paths)) * signs)]
+    signs = [1 if goal == "min" else -1 for _, goal in objectives]
+    costs = [
+        tuple(rows[number][path] * sign for path, sign in zip(paths, signs, strict=True))
+        for number in kept
+    ]
+    return [kept[i] for i in non_dominated(costs)]
 
 
+# Points of a front that are compared one by one sooner than NumPy is there.
+FEW = 500
 # What a point computes, rather than how: points of different problems don't compete.
 PROBLEM = ("model", "sizes.", "model.", "neighborhood.shape", "neighborhood.window")
 
@@ -134,12 +138,37 @@ def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
-def non_dominated(costs: NDArray[np.float64]) -> list[int]:
-    """Numbers of the rows of costs (points x objectives) that no row beats, by the first cost."""
-    order = np.lexsort(costs.T[::-1])
+def non_dominated(costs: Sequence[tuple[float, ...]]) -> list[int]:
+    """Numbers of the points that no other beats in its costs, by the first cost."""
     front: list[int] = []
-    for number in order:
-        # Sorted by all costs: whatever beats a row, or equals it, comes before it.
-        if not front or not (costs[front] <= costs[number]).all(axis=1).any():
-            front.append(int(number))
+    # Costs on the front; those that beat a point last are tried first, since they beat many.
+    best: list[tuple[float, ...]] = []
+    # Sorted by all costs: whatever beats a point, or equals it, comes before it.
+    order = sorted(range(len(costs)), key=costs.__getitem__)
+    for done, number in enumerate(order):
+        if len(front) > FEW:
+            return _continued(costs, front, order[done:])
+        own = costs[number]
+        for place, other in enumerate(best):
+            if all(map(le, other, own)):
+                best.insert(0, best.pop(place))
+                break
+        else:
+            front.append(number)
+            best.insert(0, own)
+    return front
+
+
+def _continued(
+    costs: Sequence[tuple[float, ...]], front: list[int], rest: Sequence[int]
+) -> list[int]:
+    """The same of a large front, whose costs are compared at once."""
+    import numpy as np
+
+    best = np.empty((len(front) + len(rest), len(costs[front[0]])))
+    best[: len(front)] = [costs[number] for number in front]
+    for number in rest:
+        if not (best[: len(front)] <= costs[number]).all(axis=1).any():
+            best[len(front)] = costs[number]
+            front.append(number)
     return front

@@ -7,8 +7,6 @@ from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from archsim.arch import Architecture
 from archsim.batches import Point
 from archsim.placement import BATCH_RANKS
@@ -105,6 +103,8 @@ def errors_of(point: Point, values: Mapping[str, Value]) -> dict[str, float]:
     Inputs are random bf16 numbers; all keys count, `numbers.queries` queries are computed. Returns
     the root mean square of the error over that of the outputs, and the largest over the largest.
     """
+    import numpy as np
+
     from einsum_cascade.formats import FORMATS, quantize
     from einsum_cascade.interpreter import evaluate
 
