@@ -181,19 +181,25 @@ def _evaluate(family: _Family, point: Point, level: str, accounting: str) -> Rep
     return family.simulated.report(placed, level, accounting)
 
 
-def leaves(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(table: Mapping[str, Any]) -> dict[str, Any]:
     """Values of nested tables by their path."""
-    for name, value in table.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{path}{name}.")
-        else:
-            yield path + name, value
+    found: dict[str, Any] = {}
+
+    def walk(part: Mapping[str, Any], path: str) -> None:
+        for name, value in part.items():
+            if isinstance(value, dict):
+                walk(value, f"{path}{name}.")
+            else:
+                found[path + name] = value
+
+    walk(table, "")
+    return found
 
 
 def _numbers(report: Report) -> dict[str, float]:
     """Numbers of a report by their path."""
     found = leaves(report.as_dict())
-    return {path: value for path, value in found if isinstance(value, int | float)}
+    return {path: value for path, value in found.items() if isinstance(value, int | float)}
 
 
 def _column(values: Sequence[float | None]) -> NDArray[Any]:

@@ -98,7 +98,7 @@ def _row(task: Task, report: Report, more: Mapping[str, Any] = NONE) -> dict[str
     row |= {path: cell(value) for path, value in task.values.items()}
     found = report.as_dict()
     del found["versions"]
-    named = dict(leaves(found))
+    named = leaves(found)
     row |= {path: value for path, value in named.items() if path not in row}
     row |= _hardware(report.placed.architecture) | dict(more)
     row["error"] = ""
@@ -125,17 +125,18 @@ def _failed(task: Task, error: Exception) -> dict[str, Any]:
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """A row as a line of JSON that every reader of JSON lines takes."""
-    return json.dumps({name: _plain(value) for name, value in row.items()}, allow_nan=False)
+    """A row as a line of JSON that every reader of JSON lines takes.
 
-
-def _plain(value: Any) -> Any:
-    """Whole numbers beyond 64 bit are no numbers to most readers; nor are NaN and infinity."""
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, int) and abs(value) >= 1 << 63:
-        return float(value)
-    return value
+    Whole numbers beyond 64 bit are no numbers to most of them; nor are NaN and infinity.
+    """
+    odd: dict[str, float | None] = {}
+    for name, value in row.items():
+        if isinstance(value, float):
+            if not isfinite(value):
+                odd[name] = None
+        elif isinstance(value, int) and abs(value) >= 1 << 63:
+            odd[name] = float(value)
+    return json.dumps({**row, **odd} if odd else row, allow_nan=False)
 
 
 def _neighborhood(inputs: Inputs, values: Mapping[str, Value]) -> Report:

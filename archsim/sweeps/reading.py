@@ -69,6 +69,6 @@ def _run(path: Path) -> Results:
         raise ArchError(Problem(Source(str(path)), f"not JSON: {error}", hint=hint)) from None
     if not isinstance(found, dict) or not found.keys() >= NEEDED:
         raise ArchError(Problem(Source(str(path)), "this is no report of a run", hint=hint))
-    row = dict(leaves(found)) | {"error": ""}
+    row = leaves(found) | {"error": ""}
     title = f"{row['cascade']} on {row.get('arch')} through {row.get('mapping')}"
     return Results(title, (row,), (), tuple(OBJECTIVES.items()))
