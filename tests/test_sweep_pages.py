@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,9 @@ def test_charts_are_those_that_the_results_have_data_for(results: Results) -> No
         "latency_s_arch_dram_bandwidth",
         "utilization_array_2d_sizes_M",
         "utilization_array_1d_sizes_M",
-        "time_stack_array_2d",
-        "time_stack_array_1d",
-        "energy_stack",
+        # Bars of 64 keys would be 64 times as long as those of 8.
+        *(f"time_stack_array_{n}d_M_{m}" for m in (8, 16, 64) for n in (2, 1)),
+        *(f"energy_stack_M_{m}" for m in (8, 16, 64)),
         "roofline",
         "sensitivity",
     ]
@@ -87,17 +87,41 @@ def test_every_axis_has_a_unit(results: Results) -> None:
 
 
 def test_stacks_add_up(results: Results) -> None:
-    rows = {results.name(row): row for row in results.good}
-    for name, path in (
-        ("time_stack_array_2d", "latency_s"),
-        ("time_stack_array_1d", "latency_s"),
-        ("energy_stack", "energy_pj.total"),
-    ):
-        chart = named(results, name)
-        for place, label in enumerate(chart.series[0].x):
-            total = sum(one.y[place] for one in chart.series)
-            expected = rows[str(label)][path] * results.metric(path).factor
-            assert total == pytest.approx(expected, rel=1e-9)
+    problems = results.problems()
+    assert list(problems) == ["M 8", "M 16", "M 64"]
+    for problem, part in problems.items():
+        rows = {part.name(row): row for row in part.good}
+        for name, path in (
+            ("time_stack_array_2d", "latency_s"),
+            ("time_stack_array_1d", "latency_s"),
+            ("energy_stack", "energy_pj.total"),
+        ):
+            chart = named(results, f"{name}_{problem.replace(' ', '_')}")
+            assert chart.title.endswith(f", {problem}")
+            assert len(chart.series[0].x) == len(rows)
+            for place, label in enumerate(chart.series[0].x):
+                total = sum(one.y[place] for one in chart.series)
+                expected = rows[str(label)][path] * part.metric(path).factor
+                assert total == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "found"),
+    [((8, 16), [""]), ((8, 80), ["_M_8", "_M_80"]), (range(8, 800, 80), "8 248 488 728")],
+)
+def test_bars_of_one_chart_are_of_like_length(lengths: Iterable[int], found: Any) -> None:
+    """Ten lengths are drawn as the four that are apart evenly."""
+    named = [f"_M_{m}" for m in found.split()] if isinstance(found, str) else found
+    rows = [
+        row(sizes__M=m, label=one, energy_pj__total=m, energy_pj__by_component__mac=m)
+        for m in lengths
+        for one in "ab"
+    ]
+    goals = (("energy_pj.total", "min"),)
+    results = Results("made up", tuple(rows), ("sizes.M", "label"), goals)
+    stacks = [chart for chart in charts(results) if chart.name.startswith("energy_stack")]
+    assert [chart.name.removeprefix("energy_stack") for chart in stacks] == named
+    assert all(max(len(one.x) for one in chart.series) <= 24 for chart in stacks)
 
 
 def test_lines_show_the_best_of_each_place(results: Results) -> None:
@@ -218,7 +242,7 @@ def test_points_without_a_colour_are_counted() -> None:
 
 
 def test_drawn_files_are_the_same_every_time(results: Results, tmp_path: Path) -> None:
-    kinds = ("front_area_um2_latency_s", "energy_stack", "sensitivity")
+    kinds = ("front_area_um2_latency_s", "energy_stack_M_8", "sensitivity")
     found = [chart for chart in charts(results) if chart.name in kinds]
     once, twice = draw(found, tmp_path / "a"), draw(found, tmp_path / "b")
     assert len(once) == 2 * len(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -94,6 +94,16 @@ class Results:
         """True if the value of a path can be told from that of the other."""
         pairs = {(row[one], row[other]) for row in self.rows}
         return len(pairs) == len({b for _, b in pairs})
+
+    def problems(self) -> dict[str, Results]:
+        """The results of each problem, by its name: points of others don't compete with its own."""
+        paths = _leading(self, problem_paths(path for path in self.varied if self.differs(path)))
+        names = shorts(self.varied)
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            key = ", ".join(_cell(names[path], row[path]) for path in paths)
+            found.setdefault(key, []).append(row)
+        return {key: replace(self, rows=tuple(rows)) for key, rows in found.items()}
 
     def groups(self, rows: Sequence[Row], *, across: str | None = None) -> dict[str, list[Row]]:
         """Rows by what colours tell apart: problems if there are several, else the first names.

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from archsim.sweeps.charts import COLOURS, QUIET, Chart, Series
 from archsim.sweeps.results import GROUPS, Results, Row, has
 
-# Bars that still can be read.
-BARS = 24
+# Bars that still can be read; how much longer than another one a bar may be; charts of problems.
+BARS, SPREAD, PROBLEMS = 24, 8, 4
+
+
+def apart(results: Results, path: str) -> dict[str, Results]:
+    """Results whose bars fit one chart, by the name of their problem: "" if all do."""
+    rows, _ = shown(results)
+    sizes = [size for size in results.column(path, rows) if size > 0]
+    found = {name: part for name, part in results.problems().items() if part.good}
+    if not sizes or max(sizes) <= SPREAD * min(sizes) or len(found) < 2:
+        return {"": results}
+    kept = list(found)
+    if len(kept) > PROBLEMS:
+        kept = [kept[round(i * (len(kept) - 1) / (PROBLEMS - 1))] for i in range(PROBLEMS)]
+    return {name: found[name] for name in kept}
 
 
 def shown(results: Results) -> tuple[list[Row], str]:
@@ -23,9 +37,16 @@ def shown(results: Results) -> tuple[list[Row], str]:
 
 
 def _stack(
-    results: Results, name: str, title: str, parts: Mapping[str, Sequence[float]], unit: str
+    results: Results,
+    name: str,
+    title: str,
+    problem: str,
+    parts: Mapping[str, Sequence[float]],
+    unit: str,
 ) -> Chart:
     rows, note = shown(results)
+    if problem:
+        name, title = f"{name}_{re.sub(r'[^A-Za-z0-9]+', '_', problem)}", f"{title}, {problem}"
     names = [results.name(row) for row in rows]
     labels = tuple(n if names.count(n) == 1 else f"{n} #{i}" for i, n in enumerate(names))
     present = {part: values for part, values in parts.items() if any(values)}
@@ -41,7 +62,12 @@ def _colour(number: int, part: str) -> str:
 
 
 def energy_charts(results: Results) -> Iterator[Chart]:
-    """Energy by component."""
+    """Energy by component; of each problem, where bars would be of very different length."""
+    for problem, part in apart(results, "energy_pj.total").items():
+        yield from _energy(part, problem)
+
+
+def _energy(results: Results, problem: str) -> Iterator[Chart]:
     rows, _ = shown(results)
     start = "energy_pj.by_component."
     names = dict.fromkeys(p for row in rows for p in row if p.startswith(start))
@@ -53,11 +79,19 @@ def energy_charts(results: Results) -> Iterator[Chart]:
         rest = [columns[name] for name in large[GROUPS - 1 :]]
         parts["all others"] = [sum(values) for values in zip(*rest, strict=True)]
     if parts:
-        yield _stack(results, "energy_stack", "energy by component", parts, str(found))
+        yield _stack(results, "energy_stack", "energy by component", problem, parts, str(found))
 
 
 def time_charts(results: Results) -> Iterator[Chart]:
-    """What each array does all the time: Einsums, idle slots, PEs without points."""
+    """What each array does all the time: Einsums, idle slots, PEs without points; of each problem.
+
+    Problems share charts where their bars are of like length.
+    """
+    for problem, part in apart(results, "latency_s").items():
+        yield from _time(part, problem)
+
+
+def _time(results: Results, problem: str) -> Iterator[Chart]:
     rows, _ = shown(results)
     start = "utilization_by_einsum."
     arrays = dict.fromkeys(p.split(".")[1] for row in rows for p in row if p.startswith(start))
@@ -87,7 +121,7 @@ def time_charts(results: Results) -> Iterator[Chart]:
             parts["PEs without points"] = left
         parts["idle"] = waits if any(waits) else left
         title = f"what {array} does with its time"
-        yield _stack(results, f"time_stack_{array}", title, parts, str(found))
+        yield _stack(results, f"time_stack_{array}", title, problem, parts, str(found))
 
 
 def roofline_charts(results: Results) -> Iterator[Chart]:
