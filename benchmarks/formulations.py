@@ -474,6 +474,30 @@ def delta(x):
     return run
 
 
+def delta_in_chunks(rows):
+    """The same chunk by chunk, with a state between them."""
+
+    def formulation(x):
+        q, k, v, beta = (x[name] for name in "QKVB")
+        cut = range(0, q.shape[-2], rows)
+
+        def run():
+            state, found = torch.zeros(HEADS, q.shape[-1], v.shape[-1]), []
+            for at in cut:
+                qc, kc, vc, step = (y[:, at : at + rows] for y in (q, k, v, beta[..., None]))
+                system = (step * (kc @ kc.mT)).tril(-1)
+                written = torch.linalg.solve_triangular(
+                    system, step * (vc - kc @ state), upper=False, unitriangular=True
+                )
+                found.append(qc @ state + (qc @ kc.mT).tril() @ written)
+                state = state + kc.mT @ written
+            return torch.cat(found, -2)
+
+        return run
+
+    return formulation
+
+
 def differential(x):
     """Attention minus attention."""
     return lambda: sdpa(x["Q1"], x["K1"], x["V"]) - 0.5 * sdpa(x["Q2"], x["K2"], x["V"])
@@ -636,7 +660,7 @@ CASES = {
     "cosformer": Case((cosine,)),
     "cross-covariance": Case((cross_covariance,), parameters={"tau": 1.0}),
     "decode-gqa": Case((decode,), {"J": 8, "H": 32, "G": 4, "M": 8192}, ("G",), batch=()),
-    "delta-rule": Case((delta,)),
+    "delta-rule": Case((delta, *(delta_in_chunks(rows) for rows in (32, 64, 128)))),
     "differential-attention": Case((differential,), parameters={"lam": 0.5}),
     "flow-attention": Case((flow,)),
     "gna-1d": Case(masked(lambda x: line(TOKENS, 256)), {"W": 256}, ("W",)),

@@ -35,6 +35,10 @@ def inputs(name):
         shape = [sizes.get(rank, formulations.TOKENS) for rank in ranks]
         array = rng.standard_normal((*case.batch, *shape)).astype(np.float32)
         ours[given] = np.abs(array) if len(ranks) < 2 else array
+    if name == "delta-rule":
+        # Keys of length 1 and steps below 1, or else what the state holds grows without bound.
+        ours["K"] /= np.linalg.norm(ours["K"], axis=-2, keepdims=True)
+        ours["B"] = 1 / (1 + np.exp(-ours["B"]))
     if name == "hetero-window":
         ours |= {"WH": np.array([128, 256, 512, 1024.0]), "WS": np.array([16, 64, 64, 64.0])}
     theirs = {}
