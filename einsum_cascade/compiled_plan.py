@@ -38,6 +38,9 @@ class Stage:
     after: tuple[Einsum, ...] = ()
     # How tensors along the sweep are held.
     storage: tuple[tuple[str, str], ...] = ()
+    # Whether no input is behind it, and which of its inputs come from such a stage.
+    is_sized: bool = False
+    given: frozenset[str] = frozenset()
 
 
 def stages(cascade: Cascade) -> tuple[Stage, ...]:
@@ -172,7 +175,12 @@ def _stage(cascade: Cascade, lane: str) -> Stage:
         _check(stage, einsum)
     for einsum in body:
         _check_ends(stage, einsum, made)
-    return replace(stage, storage=tuple((name, _storage(stage, name)) for name in sorted(made)))
+    storage = {name: _storage(stage, name) for name in sorted(made)}
+    # Inputs are there step by step, unless what is outside of the sweep reads them, too.
+    for read in (read for einsum in (*before, *after) for read in einsum.reads):
+        if read.tensor in cascade.inputs and sweep in cascade.tensor(read.tensor).ranks:
+            storage[read.tensor] = WHOLE
+    return replace(stage, storage=tuple(storage.items()))
 
 
 def _check(stage: Stage, einsum: Einsum) -> None:

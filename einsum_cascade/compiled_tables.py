@@ -57,6 +57,10 @@ class Tables:
         """How a tensor lives along the sweep."""
         return dict(self.stage.storage).get(tensor, SLAB if self.on_sweep(tensor) else WHOLE)
 
+    def by_step(self, tensor: str) -> bool:
+        """True if an input is copied to its table step by step of the sweep."""
+        return self.on_sweep(tensor) and self.held(tensor) == SLAB
+
     def axes(self, tensor: str) -> list[tuple[int, str]]:
         """Axes of a table's rows with their sizes: the sweep first, without the lanes."""
         dims = self.cascade.tensor(tensor).dims

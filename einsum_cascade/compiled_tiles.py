@@ -72,7 +72,7 @@ class _Kernel:
                 if tensor in self.forms.multiplied:
                     text.line(f"u_{tensor} = x_{tensor}.reshape(-1)")
             for tensor in part.inputs:
-                if self.tables.has_lanes(tensor) and not self.tables.on_sweep(tensor):
+                if self.tables.has_lanes(tensor) and not self.tables.by_step(tensor):
                     self.load(tensor)
             for einsum in stage.before:
                 self.forms.einsum(einsum)
@@ -87,17 +87,19 @@ class _Kernel:
         """Copy an input's lanes into its table, a split rank part by part."""
         text, dims = self.text, self.tables.cascade.tensor(tensor).dims
         depth = text.depth
+        # The rank along which one step is there at a time.
+        sweep = self.tables.stage.sweep if self.tables.by_step(tensor) else None
         text.line(f"# {tensor}: rows of lanes")
         names = {axis: f"i{axis}" for axis, _ in self.tables.axes(tensor)}
         for axis, name in names.items():
-            if dims[axis].rank != self.tables.stage.sweep:
+            if dims[axis].rank != sweep:
                 text.line(f"for {name} in range(n_{dims[axis].rank}):")
                 text.depth += 1
             else:
-                names[axis] = f"f_{self.tables.stage.sweep}"
+                names[axis] = f"f_{sweep}"
         row = ""
         for axis, size in self.tables.axes(tensor):
-            at = "0" if dims[axis].rank == self.tables.stage.sweep else names[axis]
+            at = "0" if dims[axis].rank == sweep else names[axis]
             row = f"({row})*{size} + {at}" if row else at
         place = []
         ranks = self.tables.cascade.tensor(tensor).ranks
@@ -144,7 +146,8 @@ class _Kernel:
     def is_turned(self, tensor: str) -> bool:
         """True if memory of an input runs along the sweep, lane after lane."""
         stage = self.tables.stage
-        return self.tables.cascade.tensor(tensor).ranks == (stage.lane, stage.sweep)
+        is_across = self.tables.cascade.tensor(tensor).ranks == (stage.lane, stage.sweep)
+        return is_across and self.tables.by_step(tensor)
 
     def store(self, tensor: str) -> None:
         """Copy a table to its output; empty elements stay 0."""
@@ -212,7 +215,7 @@ class _Kernel:
                 text.line("if not visited and settled:")
                 text.line("    continue")
             for tensor in stage.cascade.inputs:
-                if self.tables.has_lanes(tensor) and self.tables.on_sweep(tensor):
+                if self.tables.has_lanes(tensor) and self.tables.by_step(tensor):
                     self.load(tensor)
             for einsum in stage.body:
                 self.forms.einsum(einsum)

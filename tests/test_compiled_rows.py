@@ -193,6 +193,29 @@ def test_sweeps_that_memory_runs_along(lanes, steps):
         np.testing.assert_allclose(compiled(**given)["AV"], expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("order", ["m,p", "p,m", "n,m,p", "m,n,p", "p,n,m"])
+@pytest.mark.parametrize("lanes", [1, 17, 130])
+def test_inputs_that_a_sweep_does_not_read_alone(lanes, order):
+    """What is summed before or behind the sweep sees all steps of an input, not the present one."""
+    sizes = {"m": 7, "n": 3, "p": lanes}
+    rng = np.random.default_rng(0)
+    given = {"A": rng.standard_normal([sizes[v] for v in order.split(",")])}
+    kept = ",n" if "n" in order else ""
+    for first, last, next_, end in (("0", "m", "m+1", "M"), ("M", "m+1", "m", "0")):
+        compiled = ec.compile(
+            ec.parse(
+                f"R[p] = sum[m{kept}](A[{order}]) where m <= p\n"
+                f"S[{first}{kept},p] = 0\n"
+                f"S[{next_}{kept},p] = S[{last}{kept},p]/2 + A[{order}] - R[p]\n"
+                f"Z[p] = sum[m{kept}](A[{order}]*S[{end}{kept},p])"
+            )
+        )
+        assert [(stage.lane, stage.sweep) for stage in compiled.stages] == [("P", "M")]
+        expected, found = ec.evaluate(compiled.cascade, **given), compiled(**given)
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-11, atol=1e-11)
+
+
 def test_few_lanes_are_no_tiles():
     """Heads are lanes of all Einsums, but four of them fill no vector."""
     cascade = ec.load("mla-latent")
