@@ -26,16 +26,20 @@ from einsum_cascade.cascade import Cascade, affine, variables_in
 from einsum_cascade.compiled_cache import module_from
 from einsum_cascade.compiled_plan import Stage, stages
 from einsum_cascade.compiled_run import Run, pool, threads
+from einsum_cascade.compiled_sized import apart
 from einsum_cascade.compiled_steps import steps_of, write_steps
 from einsum_cascade.compiled_text import Text
 from einsum_cascade.compiled_tiles import write_stage
 from einsum_cascade.errors import CascadeError, legal_words
 from einsum_cascade.hardware_numbers import Numbers, numbers_of
+from einsum_cascade.interpreter import evaluate
 
 Array = NDArray[Any]
 DTYPES = ("float32", "float64")
 # Lanes of a tile: as many as there are, up to the largest.
 WIDTHS = (16, 64, 128)
+# Sizes whose rows are kept.
+KEPT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Compiled:
     # What shapes and sizes of calls meant, and extents that are legal.
     readings: Readings = field(default_factory=dict, repr=False, compare=False)
     checked: list[Mapping[str, int]] = field(default_factory=list, repr=False, compare=False)
+    # What followed from sizes and parameters in the last calls.
+    rows: dict[Any, dict[str, Array]] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(
         self, *, sizes: Mapping[str, int] | None = None, **arrays: Any
@@ -70,7 +76,10 @@ class Compiled:
 
     def parts(self, width: int) -> tuple[Stage, ...]:
         """The stages with tiles of so many lanes; without tiles if that is 0."""
-        return self.stages if width else (Stage(self.cascade, None, "few lanes"),)
+        found = self.stages if width else (Stage(self.cascade, None, "few lanes"),)
+        if self.numbers is not None:
+            return found
+        return tuple(part for stage in found for part in apart(stage))
 
     def source(self, width: int = WIDTHS[-1]) -> str:
         """The generated module for tiles of so many lanes, as text; 0 is without tiles."""
@@ -109,8 +118,10 @@ class Compiled:
         body = text.apart()
         for i, stage in enumerate(self.parts(width)):
             body.line("")
+            if stage.is_sized:
+                continue
             if stage.lane is None:
-                write_steps(self.cascade, stage.cascade, f"stage{i}", self.numbers, body)
+                write_steps(self.cascade, stage, f"stage{i}", self.numbers, body)
             else:
                 write_stage(self.cascade, stage, f"stage{i}", width, self.numbers, body)
         found = str(body)
@@ -205,6 +216,11 @@ def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
     par = np.array([given.parameters[name] for name, _ in cascade.parameters], np.float64)
     for i, stage in enumerate(compiled.parts(width)):
         part = stage.cascade
+        if stage.is_sized:
+            for name, array in _rows(compiled, part, given).items():
+                tensors[name] = array[np.newaxis]
+                where[name] = np.zeros(len(points), np.int64)
+            continue
         at = np.array([where[name] for name in part.inputs], np.int64)
         at = at.reshape(len(part.inputs), len(points)).T
         for name in part.outputs:
@@ -212,7 +228,7 @@ def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
             tensors[name] = np.zeros((len(points), *shape), compiled.dtype)
             where[name] = np.arange(len(points))
         if stage.lane is None:
-            steps = steps_of(part, f"stage{i}")
+            steps = steps_of(part, f"stage{i}", stage.given)
             run = Run(part, steps, module, given.extents, n, par, compiled.dtype)
             run.batch(tensors, where, len(points))
             continue
@@ -226,6 +242,18 @@ def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
         name: tensors[name].reshape((*given.batch, *computed_shape(cascade, name, given.extents)))
         for name in cascade.outputs
     }
+
+
+def _rows(compiled: Compiled, part: Cascade, given: Arguments) -> dict[str, Array]:
+    """Rows that follow from sizes and parameters, in the dtype."""
+    key = part, tuple(given.extents.items()), tuple(given.parameters.items())
+    if key not in compiled.rows:
+        own: dict[str, Any] = dict(given.parameters)
+        found = evaluate(part, sizes=given.extents, **own)
+        if len(compiled.rows) > KEPT:
+            compiled.rows.clear()
+        compiled.rows[key] = {name: row.astype(compiled.dtype) for name, row in found.items()}
+    return compiled.rows[key]
 
 
 def _width(stages: tuple[Stage, ...], extents: Mapping[str, int]) -> int:

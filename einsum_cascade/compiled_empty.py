@@ -49,9 +49,9 @@ def _causes(
     return frozenset(causes)
 
 
-def sized_tensors(cascade: Cascade) -> frozenset[str]:
-    """Computed tensors that follow from sizes and parameters: no input is behind them."""
-    found: set[str] = set()
+def sized_tensors(cascade: Cascade, given: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Tensors that follow from sizes and parameters: only `given` inputs are behind them."""
+    found = set(given)
     for name in dict.fromkeys(e.name for e in cascade.einsums):
         reads = {access.tensor for e in cascade.defining(name) for access in e.reads}
         if reads <= found:
@@ -59,9 +59,9 @@ def sized_tensors(cascade: Cascade) -> frozenset[str]:
     return frozenset(found)
 
 
-def is_sized(cascade: Cascade) -> bool:
+def is_sized(cascade: Cascade, given: frozenset[str] = frozenset()) -> bool:
     """True if sizes and parameters decide what is empty, so that no batch element differs."""
-    sized = sized_tensors(cascade)
+    sized = sized_tensors(cascade, given)
     for einsum in cascade.einsums:
         if einsum.op is not None and REDUCTIONS[einsum.op].selects:
             return False

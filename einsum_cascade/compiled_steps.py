@@ -27,6 +27,7 @@ from einsum_cascade.compiled_empty import (
 )
 from einsum_cascade.compiled_gathers import Gather
 from einsum_cascade.compiled_groups import Group, groups
+from einsum_cascade.compiled_plan import Stage
 from einsum_cascade.compiled_points import Points
 from einsum_cascade.compiled_reductions import Reduction, folded_of
 from einsum_cascade.compiled_rows import lane_of
@@ -84,14 +85,16 @@ class Steps:
 
 
 @functools.cache
-def steps_of(cascade: Cascade, name: str) -> Steps:
-    """Plan what `write_steps` writes."""
+def steps_of(cascade: Cascade, name: str, given: frozenset[str] = frozenset()) -> Steps:
+    """Plan what `write_steps` writes; `given` inputs follow from sizes."""
     causes = empty_causes(cascade)
     found, lanes = [], []
     whole = groups(cascade, causes)
-    sized = sized_tensors(cascade)
+    sized = sized_tensors(cascade, given)
     is_alone = len(whole) == 1 and bool(whole[0].chunks)
-    is_shared = is_alone and is_sized(cascade) and any(FILTER in why for why in causes.values())
+    is_shared = (
+        is_alone and is_sized(cascade, given) and any(FILTER in why for why in causes.values())
+    )
     for i, group in enumerate(whole):
         calls = []
         for j, step in enumerate(group.steps):
@@ -167,19 +170,19 @@ def _call(
 
 
 def write_steps(
-    whole: Cascade, cascade: Cascade, name: str, numbers: Numbers | None, text: Text
+    whole: Cascade, stage: Stage, name: str, numbers: Numbers | None, text: Text
 ) -> None:
     """Write the functions of all Einsums.
 
     Args:
         whole: the cascade whose ranks and parameters are numbered.
-        cascade: what is computed, a part of it.
+        stage: what is computed, a part of it.
         name: in front of the names of functions.
         numbers: hardware numbers, if it computes in those.
         text: where it goes.
     """
-    steps = steps_of(cascade, name)
-    writer = _Writer(whole, cascade, numbers, steps)
+    steps = steps_of(stage.cascade, name, stage.given)
+    writer = _Writer(whole, stage.cascade, numbers, steps)
     for group, calls in steps.groups:
         for step, call in zip(group.steps, calls, strict=True):
             if isinstance(step, Loop):
