@@ -363,12 +363,10 @@ class Checks:
         never, always = (how.format(x=one, low=low, high=high) for how in DECIDED[symbol])
         last = self.checks[-1]
         body = [f"if {never}:", f"    k.start({last.row}, False)", f"elif {always}:"]
-        body += [f"    k.start({last.row}, True)", f"elif {short} and {one} == np.floor({one}):"]
         # Between the extremes of short integers, a whole number is one.
-        body += [f"    w = np.int16({one})", "    for i in range(lanes):"]
-        body += [f"        {last.row}[i] = w {symbol} {words}[i]"]
-        body += ["else:", "    for i in range(lanes):"]
-        body += [f"        {last.row}[i] = {one} {symbol} {row}[i]"]
+        how = tuple(DECIDED).index(symbol)
+        body += [f"    k.start({last.row}, True)", "else:"]
+        body += [f"    k.compare({last.row}, {one}, {how}, {row}, {words}, {short})"]
         head.line(f"{one} = {scalar}")
         self.checks[-1] = replace(
             last, lines=tuple(body), head=tuple(head.lines), never=never, always=always

@@ -347,6 +347,26 @@ def extremes(row: Real, words: Real) -> tuple[float, float, bool]:
 
 
 @compiled
+def compare(to: Real, one: float, how: int, row: Real, words: Real, is_short: bool) -> None:
+    """Which lanes of a row a number is >=, >, <=, <, == or != to; `how` counts these.
+
+    Whole numbers are compared as the row's words, if those are all of it.
+    """
+    more, less, same = how in (0, 1), how in (2, 3), how in (0, 2, 4)
+    if is_short and one == np.floor(one):
+        _relate(to, np.int16(one), more, less, same, how == 5, words)
+    else:
+        _relate(to, one, more, less, same, how == 5, row)
+
+
+@compiled
+def _relate(to: Real, x: Real, more: bool, less: bool, same: bool, other: bool, row: Real) -> None:
+    for lane in range(row.shape[0]):
+        y = row[lane]
+        to[lane] = (x > y) & more | (x < y) & less | (x == y) & same | (x != y) & other
+
+
+@compiled
 def outside(present: Real, low: int, high: int) -> bool:
     """Empty the lanes outside low <= lane < high; True if there are any."""
     for lane in range(min(low, present.shape[0])):

@@ -99,7 +99,7 @@ class Points:
                 chosen = f"F(which[v_{new}])" if einsum.op == "argtopk" else f"best[v_{new}]"
                 self.store(chosen, "True")
         text.depth = depth
-        text.lines[mark:mark] = self.before
+        text.lines[mark:mark] = ["    " * depth + line for line in self.before]
 
     def loop(self, variable: str, *, is_left: bool = False) -> None:
         """Open the loop of a variable; a recurrence has fixed it."""
@@ -220,7 +220,7 @@ class Points:
                     if variables_in(index)
                 ]
                 parts += [str(self.bits(self.choosers))] if self.choosers else []
-                self.before.append(f"    {causes} = {' | '.join(parts) or '0'}")
+                self.before.append(f"{causes} = {' | '.join(parts) or '0'}")
                 self.exclude_empty(f"not o_{tensor}[{at}]", causes)
             self.text.line(f"{result} = t_{tensor}[{at}]")
         return result

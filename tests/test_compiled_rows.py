@@ -216,6 +216,25 @@ def test_inputs_that_a_sweep_does_not_read_alone(lanes, order):
             np.testing.assert_allclose(found[name], values, rtol=1e-11, atol=1e-11)
 
 
+def test_a_recurrence_without_lanes_on_what_may_be_empty():
+    """Its Einsums are written for tensors with empty elements and for complete ones."""
+    text = """
+        rank M = M1*M0
+        R[m1] = max[m0](A[m1,m0])
+        S[0] = 0
+        S[m1+1] = S[m1]*exp(R[m1])
+        T[0] = 0
+        T[m1+1] = T[m1]*exp(S[m1] - S[m1+1]) + exp(R[m1] - S[m1+1])
+    """
+    cascade = ec.parse(text)
+    for count, part in ((6, 4), (8, 4), (1, 1), (7, 2)):
+        given = {"A": np.random.default_rng(count).standard_normal(count)}
+        expected = ec.evaluate(cascade, sizes={"M0": part}, **given)
+        found = ec.compile(cascade)(sizes={"M0": part}, **given)
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-12)
+
+
 def test_few_lanes_are_no_tiles():
     """Heads are lanes of all Einsums, but four of them fill no vector."""
     cascade = ec.load("mla-latent")
