@@ -108,6 +108,8 @@ class Check:
     head: tuple[str, ...] = ()
     never: str = ""
     always: str = ""
+    # Arguments of `keep` behind the present lanes, if it is a comparison that extremes may decide.
+    compared: str = ""
     # Text of whether its row has anything in it, if that is known without it.
     flag: str = ""
 
@@ -366,10 +368,16 @@ class Checks:
         # Between the extremes of short integers, a whole number is one.
         how = tuple(DECIDED).index(symbol)
         body += [f"    k.start({last.row}, True)", "else:"]
-        body += [f"    k.compare({last.row}, {one}, {how}, {row}, {words}, {short})"]
+        compared = f"{last.row}, {one}, np.int64({how}), {row}, {words}, {short}"
+        body += [f"    k.compare({compared})"]
         head.line(f"{one} = {scalar}")
         self.checks[-1] = replace(
-            last, lines=tuple(body), head=tuple(head.lines), never=never, always=always
+            last,
+            lines=tuple(body),
+            head=tuple(head.lines),
+            never=never,
+            always=always,
+            compared=compared,
         )
 
 

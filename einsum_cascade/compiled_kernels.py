@@ -347,16 +347,16 @@ def extremes(row: Real, words: Real) -> tuple[float, float, bool]:
 
 
 @compiled
-def compare(to: Real, one: float, how: int, row: Real, words: Real, is_short: bool) -> None:
+def compare(to: Real, x: float, how: int, row: Real, words: Real, is_short: bool) -> None:
     """Which lanes of a row a number is >=, >, <=, <, == or != to; `how` counts these.
 
     Whole numbers are compared as the row's words, if those are all of it.
     """
     more, less, same = how in (0, 1), how in (2, 3), how in (0, 2, 4)
-    if is_short and one == np.floor(one):
-        _relate(to, np.int16(one), more, less, same, how == 5, words)
+    if is_short and x == np.floor(x):
+        _relate(to, np.int16(x), more, less, same, how == 5, words)
     else:
-        _relate(to, one, more, less, same, how == 5, row)
+        _relate(to, x, more, less, same, how == 5, row)
 
 
 @compiled
@@ -364,6 +364,14 @@ def _relate(to: Real, x: Real, more: bool, less: bool, same: bool, other: bool, 
     for lane in range(row.shape[0]):
         y = row[lane]
         to[lane] = (x > y) & more | (x < y) & less | (x == y) & same | (x != y) & other
+
+
+@compiled
+def keep(present: Real, to: Real, x: float, how: int, row: Real, words: Real,
+         is_short: bool) -> bool:  # fmt: skip
+    """Empty the lanes that `compare` does not hold for; True if there are any."""
+    compare(to, x, how, row, words, is_short)
+    return exclude(present, to)
 
 
 @compiled

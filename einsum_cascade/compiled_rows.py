@@ -225,6 +225,12 @@ class Rows(Checks):
                     # Where nothing is left, terms about the same variables tell nothing new.
                     tests = [f"not ({check.always})"] if self.is_decided(check) else []
                     tests += ["k.anything(el)"] if i else []
+                    if self.is_decided(check):
+                        # It does not hold for no lane, so what is left is to compare.
+                        tests += ["some", f"k.keep(el, {check.compared})"]
+                        text.line(f"if {' and '.join(tests)}:")
+                        text.line(f"    c |= {check.bits} | ANY")
+                        continue
                     with text.block(f"if {' and '.join(tests)}:") if tests else nullcontext():
                         self.find(check)
                         self.empty(check)
