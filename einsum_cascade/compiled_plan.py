@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from einsum_cascade.cascade import Affine, Cascade, Einsum, affine
+from einsum_cascade.compiled_empty import GAP, INDEX, empty_causes
 from einsum_cascade.compiled_presence import NotTiledError, Presence, presence
 from einsum_cascade.expressions import Access
 from einsum_cascade.operators import REDUCTIONS
@@ -111,6 +112,7 @@ def _part(cascade: Cascade, names: set[str], found: Presence) -> Cascade:
     einsums = tuple(e for e in cascade.einsums if e.name in names)
     inside = {read.tensor for e in einsums for read in e.reads}
     outside = {r.tensor for e in cascade.einsums if e.name not in names for r in e.reads}
+    causes = empty_causes(cascade)
     tensors = []
     for tensor in cascade.tensors:
         if tensor.name in names:
@@ -121,8 +123,10 @@ def _part(cascade: Cascade, names: set[str], found: Presence) -> Cascade:
             role = "input"
         else:
             continue
+        # The limits of a stage know nothing of what was selected or fetched in another.
         if crosses and (
             found.elements.get(tensor.name)
+            or causes.get(tensor.name, frozenset()) & {INDEX, GAP}
             or any(
                 d.extra or d.rank is None or cascade.whole_of(d.rank) != d.rank for d in tensor.dims
             )

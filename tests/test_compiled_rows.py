@@ -235,6 +235,25 @@ def test_a_recurrence_without_lanes_on_what_may_be_empty():
             np.testing.assert_allclose(found[name], values, rtol=1e-12)
 
 
+def test_what_was_not_selected_is_empty_in_later_stages():
+    """Five of three tokens: two elements are empty, which tiles would know nothing of."""
+    cascade = ec.parse("""
+        I[k] = argtopk[m](R[m])
+        G[k] = 2*R[I[k]]
+        S[M,e] = 0
+        S[m,e] = S[m+1,e]/2 + B[m,e]
+        Z[m,e,k] = A[m,e]/(2 + G[k])
+    """)
+    rng = np.random.default_rng(0)
+    given = {name: rng.standard_normal((3, 4)) for name in "AB"} | {"R": rng.standard_normal(3)}
+    for lanes in (5, 2):
+        expected = ec.evaluate(cascade, sizes={"K": lanes}, **given)
+        found = ec.compile(cascade)(sizes={"K": lanes}, **given)
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-12)
+    assert (expected["Z"] != 0).all()
+
+
 def test_few_lanes_are_no_tiles():
     """Heads are lanes of all Einsums, but four of them fill no vector."""
     cascade = ec.load("mla-latent")
