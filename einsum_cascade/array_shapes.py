@@ -34,6 +34,21 @@ def array_ranks(cascade: Cascade, tensor: Tensor, is_split: bool) -> list[str | 
     return ranks
 
 
+def array_axes(cascade: Cascade, tensor: Tensor) -> list[tuple[int, ...]]:
+    """For each axis of an array whose split ranks are whole, the written axes that make it up."""
+    left = list(range(len(tensor.ranks)))
+    found = []
+    for rank in array_ranks(cascade, tensor, False):
+        parts = (rank,) if rank is None or rank in tensor.ranks else cascade.parts_of(rank)
+        # A rank may be there twice: each axis of it is taken once.
+        axes = []
+        for part in parts:
+            axes.append(next(axis for axis in left if tensor.ranks[axis] == part))
+            left.remove(axes[-1])
+        found.append(tuple(axes))
+    return found
+
+
 def readings(
     cascade: Cascade, given: Mapping[str, Array], sizes: Mapping[str, int]
 ) -> tuple[dict[str, int], dict[str, bool]]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from einsum_cascade import formats
 from einsum_cascade.arguments import Arguments, Readings, read_arguments
-from einsum_cascade.array_shapes import array_ranks, batch_index, computed_shape
+from einsum_cascade.array_shapes import array_axes, batch_index, computed_shape
 from einsum_cascade.cascade import Cascade, affine, variables_in
 from einsum_cascade.compiled_cache import module_from
 from einsum_cascade.compiled_plan import Stage, stages
@@ -32,7 +32,7 @@ from einsum_cascade.compiled_text import Text
 from einsum_cascade.compiled_tiles import write_stage
 from einsum_cascade.errors import CascadeError, legal_words
 from einsum_cascade.hardware_numbers import Numbers, numbers_of
-from einsum_cascade.interpreter import evaluate
+from einsum_cascade.interpreter import evaluated
 
 Array = NDArray[Any]
 DTYPES = ("float32", "float64")
@@ -246,14 +246,21 @@ def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
 
 def _rows(compiled: Compiled, part: Cascade, given: Arguments) -> dict[str, Array]:
     """Rows that follow from sizes and parameters, in the dtype."""
-    key = part, tuple(given.extents.items()), tuple(given.parameters.items())
-    if key not in compiled.rows:
-        own: dict[str, Any] = dict(given.parameters)
-        found = evaluate(part, sizes=given.extents, **own)
-        if len(compiled.rows) > KEPT:
+    # Of parameters the bits: 0.0 and -0.0 make a difference.
+    par = np.array(list(given.parameters.values()), np.float64).tobytes()
+    key = part, tuple(given.extents.items()), par
+    found = compiled.rows.get(key)
+    if found is None:
+        own = Arguments({}, {}, {}, given.extents, given.parameters, ())
+        with np.errstate(over="ignore"):
+            found = {
+                name: row.astype(compiled.dtype) for name, row in evaluated(part, own, None).items()
+            }
+        # Threads may call at the same time, so what is kept is not what is handed on.
+        if len(compiled.rows) >= KEPT:
             compiled.rows.clear()
-        compiled.rows[key] = {name: row.astype(compiled.dtype) for name, row in found.items()}
-    return compiled.rows[key]
+        compiled.rows[key] = found
+    return found
 
 
 def _width(stages: tuple[Stage, ...], extents: Mapping[str, int]) -> int:
@@ -292,12 +299,7 @@ def _whole(cascade: Cascade, name: str, given: Arguments) -> Array:
     batch = given.batch_axes[name]
     order: list[int] = []
     shape = list(array.shape[:batch])
-    nameless = iter(i for i, rank in enumerate(tensor.ranks) if rank is None)
-    for rank in array_ranks(cascade, tensor, False):
-        if rank is None or rank in tensor.ranks:
-            axes = [next(nameless) if rank is None else tensor.ranks.index(rank)]
-        else:
-            axes = [tensor.ranks.index(part) for part in cascade.parts_of(rank)]
+    for axes in array_axes(cascade, tensor):
         order += axes
         shape.append(int(np.prod([array.shape[batch + axis] for axis in axes])))
     return array.transpose([*range(batch), *(batch + axis for axis in order)]).reshape(shape)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from einsum_cascade.array_shapes import array_ranks
+from einsum_cascade.array_shapes import array_axes, array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_empty import is_safe
 from einsum_cascade.compiled_presence import linear, plus
@@ -234,12 +234,11 @@ class Checks:
         """Indices of an input's array, whose split ranks are whole."""
         tensor = self.cascade.tensor(access.tensor)
         whole: list[Index] = []
-        nameless = iter(i for i, rank in enumerate(tensor.ranks) if rank is None)
-        for rank in array_ranks(self.cascade, tensor, False):
+        ranks = array_ranks(self.cascade, tensor, False)
+        for rank, parts in zip(ranks, array_axes(self.cascade, tensor), strict=True):
             if rank is None or rank in tensor.ranks:
-                whole.append(found[next(nameless) if rank is None else tensor.ranks.index(rank)])
+                whole.append(found[parts[0]])
                 continue
-            parts = [tensor.ranks.index(part) for part in self.cascade.parts_of(rank)]
             at = ""
             for part, axis in zip(self.cascade.parts_of(rank), parts, strict=True):
                 at = f"({at}*n_{part} + {found[axis].text})" if at else found[axis].text
@@ -252,7 +251,7 @@ class Checks:
             whole.append(index)
         return whole
 
-    def ragged(self, access: Access, parts: list[int], rank: str, index: Index) -> Index:
+    def ragged(self, access: Access, parts: tuple[int, ...], rank: str, index: Index) -> Index:
         """The last tile of a split rank may be ragged."""
         names: set[str] = set()
         for axis in parts:

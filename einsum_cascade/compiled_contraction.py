@@ -36,12 +36,12 @@ class Contraction(Rows):
     def find_empty(self) -> None:
         """Write what finds empty elements, unless they are known from a batch element before."""
         is_known = self.chunk.has_again and self.einsum.name in self.chunk.axes
-        if not is_known or self.einsum.name not in self.partial:
-            self.rows(has_values=False)
-            return
-        # What is written in this block is not seen behind it.
+        # What is written here is not seen behind it: loops may have gone on, or not be gone into.
         tables = dict(self.tables)
-        with self.text.block("if not again:"):
+        if is_known and self.einsum.name in self.partial:
+            with self.text.block("if not again:"):
+                self.rows(has_values=False)
+        else:
             self.rows(has_values=False)
         self.tables = tables
 

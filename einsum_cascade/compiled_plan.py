@@ -175,6 +175,9 @@ def _stage(cascade: Cascade, lane: str) -> Stage:
         body=tuple(body),
         after=tuple(after),
     )
+    for einsum in body:
+        if any(cascade.rank_of(v) == sweep for v in einsum.over):
+            raise NotTiledError(f"{einsum.name} sums along the recurrence inside of it")
     for einsum in order:
         _check(stage, einsum)
     for einsum in body:
@@ -182,7 +185,8 @@ def _stage(cascade: Cascade, lane: str) -> Stage:
     storage = {name: _storage(stage, name) for name in sorted(made)}
     # Inputs are there step by step, unless what is outside of the sweep reads them, too.
     for read in (read for einsum in (*before, *after) for read in einsum.reads):
-        if read.tensor in cascade.inputs and sweep in cascade.tensor(read.tensor).ranks:
+        ranks = cascade.tensor(read.tensor).ranks
+        if read.tensor in cascade.inputs and {sweep, lane} <= set(ranks):
             storage[read.tensor] = WHOLE
     return replace(stage, storage=tuple(storage.items()))
 

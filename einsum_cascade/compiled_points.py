@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from einsum_cascade.array_shapes import array_ranks
+from einsum_cascade.array_shapes import array_axes, array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
 from einsum_cascade.compiled_checks import Chunk, size_text
 from einsum_cascade.compiled_text import (
@@ -255,15 +255,14 @@ class Points:
         cascade = self.cascade
         tensor = cascade.tensor(access.tensor)
         found: list[str] = []
-        nameless = iter(i for i, rank in enumerate(tensor.ranks) if rank is None)
-        for rank in array_ranks(cascade, tensor, False):
+        ranks = array_ranks(cascade, tensor, False)
+        for rank, axes in zip(ranks, array_axes(cascade, tensor), strict=True):
             if rank is None or rank in tensor.ranks:
-                found.append(place[next(nameless) if rank is None else tensor.ranks.index(rank)])
+                found.append(place[axes[0]])
                 continue
             causes: set[str] = set()
             text = ""
-            for part in cascade.parts_of(rank):
-                axis = tensor.ranks.index(part)
+            for part, axis in zip(cascade.parts_of(rank), axes, strict=True):
                 causes |= set(variables_in(access.indices[axis]))
                 text = f"({text}*n_{part} + {place[axis]})" if text else place[axis]
             name = self.text.fresh("i")

@@ -25,6 +25,8 @@ def _apart(cascade: Cascade, reason: str) -> tuple[Stage, ...]:
     rows = frozenset(
         name for name in sized_tensors(cascade) if not causes[name] and _is_row(cascade, name)
     )
+    # A sum of many points is for a kernel.
+    rows -= {e.name for e in cascade.einsums if e.over}
     # Whatever is behind a row is one itself, or else it stays where it is.
     while True:
         makers = [e for e in cascade.einsums if e.name in rows]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from einsum_cascade.array_shapes import array_ranks
+from einsum_cascade.array_shapes import array_axes, array_ranks
 from einsum_cascade.cascade import Affine, Cascade, Einsum, affine, variables_in
 from einsum_cascade.compiled_plan import ROLLING, SLAB, WHOLE, Stage
 from einsum_cascade.compiled_presence import Limit, plus, times
@@ -117,12 +117,12 @@ class Tables:
         tensor = self.cascade.tensor(access.tensor)
         factors: dict[str, str] = {}
         stride = "1"
-        for rank in reversed(array_ranks(self.cascade, tensor, False)):
-            assert rank is not None
-            parts = (rank,) if rank in tensor.ranks else self.cascade.parts_of(rank)
+        ranks = array_ranks(self.cascade, tensor, False)
+        for rank, axes in reversed(list(zip(ranks, array_axes(self.cascade, tensor), strict=True))):
             inner = stride
-            for part in reversed(parts):
-                variable = affine(access.indices[tensor.ranks.index(part)]).variables[0]
+            for axis in reversed(axes):
+                part = tensor.ranks[axis]
+                variable = affine(access.indices[axis]).variables[0]
                 old = factors.get(variable)
                 factors[variable] = f"({old} + {inner})" if old else inner
                 inner = f"n_{part}*{inner}"

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from einsum_cascade.array_shapes import array_ranks
+from einsum_cascade.array_shapes import array_axes, array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_bounds import Bounds
 from einsum_cascade.compiled_forms import Forms, names_outside
@@ -102,17 +102,17 @@ class _Kernel:
             at = "0" if dims[axis].rank == sweep else names[axis]
             row = f"({row})*{size} + {at}" if row else at
         place = []
-        ranks = self.tables.cascade.tensor(tensor).ranks
-        for rank in array_ranks(self.tables.cascade, self.tables.cascade.tensor(tensor), False):
+        cascade, ranks = self.tables.cascade, self.tables.cascade.tensor(tensor).ranks
+        whole_ranks = array_ranks(cascade, cascade.tensor(tensor), False)
+        whole_axes = array_axes(cascade, cascade.tensor(tensor))
+        for rank, parts in zip(whole_ranks, whole_axes, strict=True):
             if rank == self.tables.stage.lane:
                 place.append("p0 + l")
                 continue
             assert rank is not None
-            parts = (rank,) if rank in ranks else self.tables.cascade.parts_of(rank)
             whole = ""
-            for part in parts:
-                name = names[ranks.index(part)]
-                whole = f"({whole})*n_{part} + {name}" if whole else name
+            for axis in parts:
+                whole = f"({whole})*n_{ranks[axis]} + {names[axis]}" if whole else names[axis]
             if len(parts) > 1:
                 text.line(f"if {whole} < n_{rank}:")
                 text.depth += 1

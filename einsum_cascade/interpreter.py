@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from einsum_cascade.arguments import read_arguments
+from einsum_cascade.arguments import Arguments, read_arguments
 from einsum_cascade.array_shapes import array_ranks, batch_index, computed_shape
 from einsum_cascade.cascade import Cascade, Einsum, Tensor, affine, variables_in
 from einsum_cascade.errors import CascadeError
@@ -94,8 +94,12 @@ def evaluate(
         >>> float(out["Z"])
         11.0
     """
-    given = read_arguments(cascade, sizes, arrays)
     numbers = None if format is None else numbers_of(cascade, format, exp)
+    return evaluated(cascade, read_arguments(cascade, sizes, arrays), numbers)
+
+
+def evaluated(cascade: Cascade, given: Arguments, numbers: Numbers | None) -> dict[str, Array]:
+    """The same with arguments that were read already."""
     steps = plan(cascade.einsums, dict(cascade.variables))
     results: dict[str, list[Array]] = {name: [] for name in cascade.outputs}
     for point in np.ndindex(*given.batch):
