@@ -13,7 +13,16 @@ import torch
 from torch.nn import functional
 
 TOKENS, HEADS, E = 2048, 4, 64
-sdpa = functional.scaled_dot_product_attention
+
+
+def sdpa(q, k, v, attn_mask=None, **how):
+    """PyTorch's, with a batch axis in front of heads: it has no fast kernel for three axes."""
+    if q.dim() > 3:
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, **how)
+    q, k, v = (x[None] for x in (q, k, v))
+    if attn_mask is not None and attn_mask.dim() == 3:
+        attn_mask = attn_mask[None]
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, **how)[0]
 
 
 @dataclass(frozen=True)

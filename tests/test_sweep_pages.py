@@ -122,6 +122,8 @@ def test_bars_of_one_chart_are_of_like_length(lengths: Iterable[int], found: Any
     stacks = [chart for chart in charts(results) if chart.name.startswith("energy_stack")]
     assert [chart.name.removeprefix("energy_stack") for chart in stacks] == named
     assert all(max(len(one.x) for one in chart.series) <= 24 for chart in stacks)
+    told = "4 of 10 problems are drawn"
+    assert [chart.note for chart in stacks] == [told if len(named) == 4 else ""] * len(named)
 
 
 def test_lines_show_the_best_of_each_place(results: Results) -> None:

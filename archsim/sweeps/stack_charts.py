@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from archsim.sweeps.charts import COLOURS, QUIET, Chart, Series
 from archsim.sweeps.results import GROUPS, Results, Row, has
@@ -12,17 +13,21 @@ from archsim.sweeps.results import GROUPS, Results, Row, has
 BARS, SPREAD, PROBLEMS = 24, 8, 4
 
 
-def apart(results: Results, path: str) -> dict[str, Results]:
-    """Results whose bars fit one chart, by the name of their problem: "" if all do."""
+def apart(results: Results, path: str) -> list[tuple[str, Results, str]]:
+    """Results whose bars fit one chart: the name of their problem, and what is left out.
+
+    The name is "" if all fit one.
+    """
     rows, _ = shown(results)
     sizes = [size for size in results.column(path, rows) if size > 0]
-    found = {name: part for name, part in results.problems().items() if part.good}
+    found = [(name, part) for name, part in results.problems().items() if part.good]
     if not sizes or max(sizes) <= SPREAD * min(sizes) or len(found) < 2:
-        return {"": results}
-    kept = list(found)
-    if len(kept) > PROBLEMS:
-        kept = [kept[round(i * (len(kept) - 1) / (PROBLEMS - 1))] for i in range(PROBLEMS)]
-    return {name: found[name] for name in kept}
+        return [("", results, "")]
+    if len(found) <= PROBLEMS:
+        return [(name, part, "") for name, part in found]
+    step = (len(found) - 1) / (PROBLEMS - 1)
+    note = f"{PROBLEMS} of {len(found)} problems are drawn"
+    return [(*found[round(i * step)], note) for i in range(PROBLEMS)]
 
 
 def shown(results: Results) -> tuple[list[Row], str]:
@@ -57,14 +62,19 @@ def _stack(
     return Chart(name, title, "", unit, series, note, sideways=True)
 
 
+def _noted(chart: Chart, note: str) -> Chart:
+    return replace(chart, note="; ".join(filter(None, (chart.note, note))))
+
+
 def _colour(number: int, part: str) -> str:
     return "#DDDDDD" if part.startswith("idle") else COLOURS[number % len(COLOURS)]
 
 
 def energy_charts(results: Results) -> Iterator[Chart]:
     """Energy by component; of each problem, where bars would be of very different length."""
-    for problem, part in apart(results, "energy_pj.total").items():
-        yield from _energy(part, problem)
+    for problem, part, note in apart(results, "energy_pj.total"):
+        for chart in _energy(part, problem):
+            yield _noted(chart, note)
 
 
 def _energy(results: Results, problem: str) -> Iterator[Chart]:
@@ -87,8 +97,9 @@ def time_charts(results: Results) -> Iterator[Chart]:
 
     Problems share charts where their bars are of like length.
     """
-    for problem, part in apart(results, "latency_s").items():
-        yield from _time(part, problem)
+    for problem, part, note in apart(results, "latency_s"):
+        for chart in _time(part, problem):
+            yield _noted(chart, note)
 
 
 def _time(results: Results, problem: str) -> Iterator[Chart]:
