@@ -24,6 +24,7 @@ from einsum_cascade.arguments import Arguments, Readings, read_arguments
 from einsum_cascade.array_shapes import array_axes, batch_index, computed_shape
 from einsum_cascade.cascade import Cascade, affine, variables_in
 from einsum_cascade.compiled_cache import module_from
+from einsum_cascade.compiled_factors import factored
 from einsum_cascade.compiled_plan import Stage, stages
 from einsum_cascade.compiled_run import Run, pool, threads
 from einsum_cascade.compiled_sized import apart
@@ -50,6 +51,8 @@ class Compiled:
     dtype: str
     # Hardware numbers, if it computes in those.
     numbers: Numbers | None
+    # The same with factors as tensors, which is what runs.
+    factored: Cascade = field(repr=False)
     # The parts that run one after the other, each in tiles if it can.
     stages: tuple[Stage, ...] = field(repr=False)
     # Generated modules by width of tiles.
@@ -76,7 +79,7 @@ class Compiled:
 
     def parts(self, width: int) -> tuple[Stage, ...]:
         """The stages with tiles of so many lanes; without tiles if that is 0."""
-        found = self.stages if width else (Stage(self.cascade, None, "few lanes"),)
+        found = self.stages if width else (Stage(self.factored, None, "few lanes"),)
         if self.numbers is not None:
             return found
         return tuple(part for stage in found for part in apart(stage))
@@ -121,9 +124,9 @@ class Compiled:
             if stage.is_sized:
                 continue
             if stage.lane is None:
-                write_steps(self.cascade, stage, f"stage{i}", self.numbers, body)
+                write_steps(self.factored, stage, f"stage{i}", self.numbers, body)
             else:
-                write_stage(self.cascade, stage, f"stage{i}", width, self.numbers, body)
+                write_stage(self.factored, stage, f"stage{i}", width, self.numbers, body)
         found = str(body)
         # What is behind symbols is compiled where it is called from only.
         for module, functions in (("m", ("multiply",)), ("f", ("dots", "mixes"))):
@@ -164,7 +167,9 @@ def compile_(
         raise CascadeError(f"hardware numbers are float32, not {dtype}; leave dtype out")
     if dtype not in DTYPES:
         raise CascadeError(f"unknown dtype {dtype!r}; {legal_words(str(dtype), DTYPES, 'dtypes')}")
-    return Compiled(cascade, dtype, numbers, stages(cascade))
+    # Hardware numbers are rounded where the architecture does it.
+    whole = cascade if numbers is not None else factored(cascade)
+    return Compiled(cascade, dtype, numbers, whole, stages(whole))
 
 
 def _check_targets(cascade: Cascade, extents: Mapping[str, int]) -> None:
