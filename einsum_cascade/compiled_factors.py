@@ -1,7 +1,7 @@
 """Sums of products of three and more become contractions: all but one factor is a tensor first.
 
-In sum[m](A[m,p]*TV[m]*V[f,m]), A times TV is computed at each m and p, not for each f, too. It is the
-product of the language, from the left, so that nothing is rounded in another order.
+In sum[m](A[m,p]*TV[m]*V[f,m]), A times TV is computed at each m and p, not for each f again. It is
+the product of the language, from the left, so that nothing is rounded in another order.
 """
 
 from __future__ import annotations
