@@ -7,12 +7,13 @@ that any of them sees, which is what kernels for sparse attention do.
 """
 
 import math
+import os
 from dataclasses import dataclass, field
 
 import torch
 from torch.nn import functional
 
-TOKENS, HEADS, E = 2048, 4, 64
+TOKENS, HEADS, E = int(os.environ.get("TOKENS", 2048)), int(os.environ.get("HEADS", 4)), 64
 
 
 def sdpa(q, k, v, attn_mask=None, **how):

@@ -2,9 +2,9 @@
 
 Both run on the same arrays in turns, on as many threads; ratios are medians over turns of this run,
 since other work on the machine slows both: of elapsed time, and of the processor's time. PyTorch
-gets the fastest of its formulations (`formulations`). With `--processes`, compile times and memory
-are measured, too, in new processes: the first compiles, the second finds the kernels on disk. Times
-are measured, never asserted.
+gets the fastest of its formulations (`formulations`). The environment's TOKENS and HEADS are other
+sizes. With `--processes`, compile times and memory are measured, too, in new processes: the first
+compiles, the second finds the kernels on disk. Times are measured, never asserted.
 """
 
 import os
