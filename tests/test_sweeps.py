@@ -492,7 +492,7 @@ def test_a_sweep_killed_ten_times_gives_the_same_bytes(jobs: int, tmp_path: Path
 
 def test_an_interrupted_sweep_says_how_to_go_on(tmp_path: Path) -> None:
     # Enough points that none of them is the last one when the signal arrives.
-    text, points = KILLED.replace("[4, 192, 4]", "[4, 768, 4]"), 4 * POINTS
+    text, points = KILLED.replace("[4, 192, 4]", "[4, 384, 4]"), 2 * POINTS
     file, out = saved(text, tmp_path), tmp_path / "out"
     command = [ARCHSIM, "sweep", file, "-o", str(out), "--jobs", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
