@@ -67,7 +67,7 @@ def changes_nothing(
     try:
         for trial in range(TRIALS + 1):
             states = {
-                name: float(generator.gauss()) if trial else constant(start, known)
+                name: generator.gauss() if trial else constant(start, known)
                 for name, start in starts.items()
             }
             tile = _EmptyTile(cascade, cut, running, states, known, generator)
@@ -121,7 +121,7 @@ class _EmptyTile:
             return REDUCTIONS[maker.op or "sum"].identity
         if read.tensor not in self.made:
             if read not in self.given:
-                self.given[read] = float(self.generator.gauss())
+                self.given[read] = self.generator.gauss()
             return self.given[read]
         maker = self.made[read.tensor]
         if read.indices == maker.target.indices:

@@ -202,6 +202,7 @@ def _read(
     neighborhood = None
     if windows.keys() >= {"shape", "window"}:
         try:
+            # Which of its arguments are named is known here only, which mypy can't see.
             neighborhood = Neighborhood(**windows)  # type: ignore[arg-type]
         except SourceError as error:
             problems.extend(error.problems)

@@ -36,6 +36,7 @@ def size_text(cascade: Cascade, tensor: str, axis: int) -> str:
 
 
 # Of x compared with values between low and high: when it holds for none of them, and for all.
+# `compiled_kernels.compare` counts relations in this order.
 DECIDED = {
     ">=": ("{x} < {low}", "{x} >= {high}"),
     ">": ("{x} <= {low}", "{x} > {high}"),

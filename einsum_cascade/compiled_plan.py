@@ -10,6 +10,7 @@ sweep: its tensors live whole, for the lanes of one tile.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from einsum_cascade.cascade import Affine, Cascade, Einsum, affine
@@ -107,35 +108,40 @@ def _candidates(cascade: Cascade) -> list[str]:
     return sorted(shared, key=weight, reverse=True)
 
 
-def _part(cascade: Cascade, names: set[str], found: Presence) -> Cascade:
-    """Some Einsums as a cascade; what the others make and read are its inputs and outputs."""
+def part_of(cascade: Cascade, names: Collection[str]) -> Cascade:
+    """Some tensors as a cascade; what the others make and read are its inputs and outputs."""
     einsums = tuple(e for e in cascade.einsums if e.name in names)
     inside = {read.tensor for e in einsums for read in e.reads}
     outside = {r.tensor for e in cascade.einsums if e.name not in names for r in e.reads}
-    causes = empty_causes(cascade)
     tensors = []
     for tensor in cascade.tensors:
         if tensor.name in names:
-            crosses = tensor.name in outside
-            role = "output" if crosses or tensor.role == "output" else "intermediate"
+            is_read = tensor.name in outside or tensor.role == "output"
+            tensors.append(replace(tensor, role="output" if is_read else "intermediate"))
         elif tensor.name in inside:
-            crosses = tensor.role != "input"
-            role = "input"
-        else:
-            continue
-        # The limits of a stage know nothing of what was selected or fetched in another.
-        if crosses and (
-            found.elements.get(tensor.name)
-            or causes.get(tensor.name, frozenset()) & {INDEX, GAP}
-            or any(
-                d.extra or d.rank is None or cascade.whole_of(d.rank) != d.rank for d in tensor.dims
-            )
-        ):
-            raise NotTiledError(f"{tensor.name} can't pass from stage to stage")
-        tensors.append(replace(tensor, role=role))
+            tensors.append(replace(tensor, role="input"))
     return replace(
         cascade, einsums=einsums, tensors=tuple(tensors), declared_inputs=(), declared_outputs=()
     )
+
+
+def _part(cascade: Cascade, names: set[str], found: Presence) -> Cascade:
+    """A part that may be a stage: what goes in and out of it is there whole."""
+    part, causes = part_of(cascade, names), empty_causes(cascade)
+    outside = {r.tensor for e in cascade.einsums if e.name not in names for r in e.reads}
+    passed = (set(part.inputs) - set(cascade.inputs)) | (outside & names)
+    for name in sorted(passed):
+        # The limits of a stage know nothing of what was selected or fetched in another.
+        if (
+            found.elements.get(name)
+            or causes[name] & {INDEX, GAP}
+            or any(
+                d.extra or d.rank is None or cascade.whole_of(d.rank) != d.rank
+                for d in cascade.tensor(name).dims
+            )
+        ):
+            raise NotTiledError(f"{name} can't pass from stage to stage")
+    return part
 
 
 def _stage(cascade: Cascade, lane: str) -> Stage:

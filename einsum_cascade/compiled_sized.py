@@ -6,12 +6,11 @@ kernel is compiled, and all batch elements read the same.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
 from einsum_cascade.cascade import Cascade
 from einsum_cascade.compiled_empty import empty_causes, sized_tensors
-from einsum_cascade.compiled_plan import Stage
+from einsum_cascade.compiled_plan import Stage, part_of
 
 
 def apart(stage: Stage) -> tuple[Stage, ...]:
@@ -36,11 +35,10 @@ def _apart(cascade: Cascade, reason: str) -> tuple[Stage, ...]:
         rows = kept
     if not rows:
         return (Stage(cascade, None, reason),)
-    read = {r.tensor for e in cascade.einsums if e.name not in rows for r in e.reads}
-    first = _only(cascade, rows, "output", read)
+    rest = part_of(cascade, {e.name for e in cascade.einsums} - rows)
     return (
-        Stage(first, None, reason, is_sized=True),
-        Stage(_only(cascade, rows, "input", read), None, reason, given=rows & read),
+        Stage(part_of(cascade, rows), None, reason, is_sized=True),
+        Stage(rest, None, reason, given=rows & set(rest.inputs)),
     )
 
 
@@ -49,17 +47,3 @@ def _is_row(cascade: Cascade, name: str) -> bool:
     tensor = cascade.tensor(name)
     whole = all(d.rank and not d.extra and cascade.whole_of(d.rank) == d.rank for d in tensor.dims)
     return whole and len(tensor.dims) < 2 and tensor.role != "output"
-
-
-def _only(cascade: Cascade, rows: frozenset[str], role: str, read: set[str]) -> Cascade:
-    """The rows alone as a cascade, or all but them; what goes from one to the other has a role."""
-    einsums = tuple(e for e in cascade.einsums if (e.name in rows) == (role == "output"))
-    inside = {e.name for e in einsums} | {r.tensor for e in einsums for r in e.reads}
-    tensors = tuple(
-        replace(t, role=role) if t.name in rows & read else t
-        for t in cascade.tensors
-        if t.name in inside
-    )
-    return replace(
-        cascade, einsums=einsums, tensors=tensors, declared_inputs=(), declared_outputs=()
-    )

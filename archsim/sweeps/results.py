@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from archsim.quantities import UNITS, parse_exact, split_quantity
 from archsim.sweeps.fronts import Constraint, fronts, is_number, problem_paths
 from archsim.sweeps.metrics import Metric, fitting, metric, shorts
 
 Row = Mapping[str, Any]
+Found = TypeVar("Found")
 # Colours of a chart.
 GROUPS = 8
 # Axes by which points are coloured before others, if they are varied.
@@ -83,7 +84,7 @@ class Results:
         """What tells a point apart from the others."""
         names = shorts(self.varied)
         told = self._labels or self.telling
-        return ", ".join(_cell(names[path], row[path]) for path in told) or str(row.get("cascade"))
+        return _told(row, told, names) or str(row.get("cascade"))
 
     def together(self, one: str, other: str) -> bool:
         """True if a value of one path always comes with the same value of the other."""
@@ -101,8 +102,7 @@ class Results:
         names = shorts(self.varied)
         found: dict[str, list[Row]] = {}
         for row in self.rows:
-            key = ", ".join(_cell(names[path], row[path]) for path in paths)
-            found.setdefault(key, []).append(row)
+            found.setdefault(_told(row, paths, names), []).append(row)
         return {key: replace(self, rows=tuple(rows)) for key, rows in found.items()}
 
     def groups(self, rows: Sequence[Row], *, across: str | None = None) -> dict[str, list[Row]]:
@@ -125,13 +125,8 @@ class Results:
         names = shorts(self.varied)
         found: dict[str, list[Row]] = {}
         for row in rows:
-            key = ", ".join(_cell(names[path], row[path]) for path in paths)
-            found.setdefault(key, []).append(row)
-        if len(found) > GROUPS:
-            kept = list(found)
-            step = (len(kept) - 1) / (GROUPS - 1)
-            found = {kept[round(i * step)]: found[kept[round(i * step)]] for i in range(GROUPS)}
-        return found
+            found.setdefault(_told(row, paths, names), []).append(row)
+        return dict(evenly(list(found.items()), GROUPS))
 
 
 def _leading(results: Results, paths: Sequence[str]) -> list[str]:
@@ -141,6 +136,19 @@ def _leading(results: Results, paths: Sequence[str]) -> list[str]:
         if not any(results.follows(path, other) for other in kept):
             kept.append(path)
     return kept
+
+
+def evenly(found: list[Found], most: int) -> list[Found]:
+    """So many of a list at most: the first, the last, and what lies evenly between them."""
+    if len(found) <= most:
+        return found
+    step = (len(found) - 1) / (most - 1)
+    return [found[round(i * step)] for i in range(most)]
+
+
+def _told(row: Row, paths: Sequence[str], names: Mapping[str, str]) -> str:
+    """What a row has at some paths."""
+    return ", ".join(_cell(names[path], row[path]) for path in paths)
 
 
 def _cell(name: str, value: object) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from archsim.sweeps.charts import COLOURS, QUIET, Chart, Series
-from archsim.sweeps.results import GROUPS, Results, Row, has
+from archsim.sweeps.results import GROUPS, Results, Row, evenly, has
 
 # Bars that still can be read; how much longer than another one a bar may be; charts of problems.
 BARS, SPREAD, PROBLEMS = 24, 8, 4
@@ -23,11 +23,9 @@ def apart(results: Results, path: str) -> list[tuple[str, Results, str]]:
     found = [(name, part) for name, part in results.problems().items() if part.good]
     if not sizes or max(sizes) <= SPREAD * min(sizes) or len(found) < 2:
         return [("", results, "")]
-    if len(found) <= PROBLEMS:
-        return [(name, part, "") for name, part in found]
-    step = (len(found) - 1) / (PROBLEMS - 1)
-    note = f"{PROBLEMS} of {len(found)} problems are drawn"
-    return [(*found[round(i * step)], note) for i in range(PROBLEMS)]
+    drawn = evenly(found, PROBLEMS)
+    note = f"{len(drawn)} of {len(found)} problems are drawn" if len(drawn) < len(found) else ""
+    return [(name, part, note) for name, part in drawn]
 
 
 def shown(results: Results) -> tuple[list[Row], str]:
@@ -37,8 +35,7 @@ def shown(results: Results) -> tuple[list[Row], str]:
     front = results.front or results.good
     if len(front) <= BARS:
         return front, "points that no other beats"
-    step = (len(front) - 1) / (BARS - 1)
-    return [front[round(i * step)] for i in range(BARS)], f"{BARS} points that no other beats"
+    return evenly(front, BARS), f"{BARS} points that no other beats"
 
 
 def _stack(
