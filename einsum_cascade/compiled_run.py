@@ -62,7 +62,6 @@ class ReadyCall:
     always: bool
     partial: tuple[int, ...]
     places: tuple[int, ...]
-    is_once: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +227,6 @@ class Run:
                 places[place] = found
             z = np.array([*bounds, b > 0], np.int64)
             for call in ready.calls:
-                if b and call.is_once:
-                    continue
                 is_partial = call.always or any(s[i] for i in call.partial)
                 function = call.empty if is_partial else call.full
                 function(self.n, self.par, z, s, *[places[i] for i in call.places])
@@ -263,7 +260,6 @@ def ready(run: Run) -> tuple[Ready, ...]:
                     call.always or is_ragged,
                     tuple(steps.names.index(name) for name in call.partial),
                     tuple(places),
-                    call.is_once,
                 )
             )
         local = tuple(

@@ -12,7 +12,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_checks import Chunk
@@ -22,7 +22,6 @@ from einsum_cascade.compiled_empty import (
     empty_causes,
     is_safe,
     is_sized,
-    sized_tensors,
     split_ranks,
 )
 from einsum_cascade.compiled_gathers import Gather
@@ -55,8 +54,6 @@ class Call:
     always: bool = True
     partial: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
-    # Whether batch elements after the first one find its result in the memory of their chunk.
-    is_once: bool = False
 
     @property
     def cases(self) -> list[str]:
@@ -90,18 +87,15 @@ def steps_of(cascade: Cascade, name: str, given: frozenset[str] = frozenset()) -
     causes = empty_causes(cascade)
     found, lanes = [], []
     whole = groups(cascade, causes)
-    sized = sized_tensors(cascade, given)
     is_alone = len(whole) == 1 and bool(whole[0].chunks)
     is_shared = (
         is_alone and is_sized(cascade, given) and any(FILTER in why for why in causes.values())
     )
     for i, group in enumerate(whole):
-        calls = []
-        for j, step in enumerate(group.steps):
-            call = _call(cascade, step, f"{name}_{i}_{j}", causes)
-            is_once = is_shared and set(call.made) <= sized & group.local
-            calls.append(replace(call, is_once=is_once))
-        found.append((group, tuple(calls)))
+        calls = tuple(
+            _call(cascade, step, f"{name}_{i}_{j}", causes) for j, step in enumerate(group.steps)
+        )
+        found.append((group, calls))
         lanes.append(_main_lane(cascade, group))
     selected = {e.name for e in cascade.einsums if e.op is not None and REDUCTIONS[e.op].selects}
     gaps = selected | {tensor for tensor, why in causes.items() if GAP in why}

@@ -20,6 +20,8 @@ INF, NAN = float("inf"), float("nan")
         # Nothing is gained: two tensors, no variable that the other one adds, another reduction.
         ("Z[f,p] = A[m,p]*V[f,m]", []),
         ("Z[p] = A[m,p]*B[m]*B[m]", []),
+        ("Z[f,p] = sum[n](exp(A[0,p])*V[f,n])", []),
+        ("Z[f,p] = sum[m,n](exp(A[m,p])*V[f,n])", []),
         ("Z[f,p] = max[m](A[m,p]*B[m]*V[f,m])", []),
         # A factor that may be empty somewhere stays where it is.
         ("Z[f,p] = A[m+1,p]*B[m]*V[f,m]", []),
