@@ -126,6 +126,21 @@ def test_bars_of_one_chart_are_of_like_length(lengths: Iterable[int], found: Any
     assert [chart.note for chart in stacks] == [told if len(named) == 4 else ""] * len(named)
 
 
+def test_bars_that_are_short_in_every_problem_stay_together() -> None:
+    """Arrays of very different size run each model: charts of models would show no more of them."""
+    rows = [
+        row(model=model, label=str(size), energy_pj__total=e, energy_pj__by_component__mac=e)
+        for model, once in (("a", 1.0), ("b", 4.0))
+        for size in (1, 10, 100)
+        for e in (once * size,)
+    ]
+    goals = (("energy_pj.total", "min"),)
+    results = Results("made up", tuple(rows), ("model", "label"), goals)
+    names = [chart.name for chart in charts(results)]
+    assert "energy_stack" in names
+    assert not any(name.startswith("energy_stack_") for name in names)
+
+
 def test_lines_show_the_best_of_each_place(results: Results) -> None:
     chart = named(results, "latency_s_sizes_M")
     factor = results.metric("latency_s").factor

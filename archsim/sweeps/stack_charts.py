@@ -9,7 +9,8 @@ from dataclasses import replace
 from archsim.sweeps.charts import COLOURS, QUIET, Chart, Series
 from archsim.sweeps.results import GROUPS, Results, Row, evenly, has
 
-# Bars that still can be read; how much longer than another one a bar may be; charts of problems.
+# Bars that still can be read; how much longer the longest bar of one problem may be than that of
+# another; charts of problems.
 BARS, SPREAD, PROBLEMS = 24, 8, 4
 
 
@@ -18,10 +19,9 @@ def apart(results: Results, path: str) -> list[tuple[str, Results, str]]:
 
     The name is "" if all fit one.
     """
-    rows, _ = shown(results)
-    sizes = [size for size in results.column(path, rows) if size > 0]
     found = [(name, part) for name, part in results.problems().items() if part.good]
-    if not sizes or max(sizes) <= SPREAD * min(sizes) or len(found) < 2:
+    longest = [max(results.column(path, shown(part)[0])) for _, part in found]
+    if max(longest) <= SPREAD * min(longest):
         return [("", results, "")]
     drawn = evenly(found, PROBLEMS)
     note = f"{len(drawn)} of {len(found)} problems are drawn" if len(drawn) < len(found) else ""
