@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +25,7 @@ from einsum_cascade.array_shapes import array_axes, batch_index, computed_shape
 from einsum_cascade.cascade import Cascade, affine, variables_in
 from einsum_cascade.compiled_cache import module_from
 from einsum_cascade.compiled_factors import factored
+from einsum_cascade.compiled_orders import Orders, in_order, orders_of
 from einsum_cascade.compiled_plan import Stage, stages
 from einsum_cascade.compiled_run import Run, pool, threads
 from einsum_cascade.compiled_sized import apart
@@ -55,11 +56,15 @@ class Compiled:
     factored: Cascade = field(repr=False)
     # The parts that run one after the other, each in tiles if it can.
     stages: tuple[Stage, ...] = field(repr=False)
-    # Generated modules by width of tiles.
-    modules: dict[int, ModuleType] = field(default_factory=dict, repr=False, compare=False)
-    # What shapes and sizes of calls meant, and extents that are legal.
+    # Generated modules and their stages, by width of tiles and orders of axes.
+    modules: dict[tuple[int, Orders], tuple[ModuleType, tuple[Stage, ...]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    # What shapes and sizes of calls meant, and what to run for extents that are legal.
     readings: Readings = field(default_factory=dict, repr=False, compare=False)
-    checked: list[Mapping[str, int]] = field(default_factory=list, repr=False, compare=False)
+    forms: dict[tuple[int, ...], tuple[int, Orders]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
     # What followed from sizes and parameters in the last calls.
     rows: dict[Any, dict[str, Array]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -72,19 +77,31 @@ class Compiled:
             One array of the dtype for each output, batch axes first, axes in written rank order.
         """
         given = read_arguments(self.cascade, sizes, arrays, self.readings)
-        if given.extents not in self.checked:
+        extents = tuple(given.extents.values())
+        if extents not in self.forms:
             _check_targets(self.cascade, given.extents)
-            self.checked.append(given.extents)
-        return _compute(self, given)
+            self.forms[extents] = self.form(given.extents)
+        return _compute(self, given, *self.forms[extents])
 
-    def parts(self, width: int) -> tuple[Stage, ...]:
+    def form(self, extents: Mapping[str, int]) -> tuple[int, Orders]:
+        """Lanes of tiles, and tensors with axes in other orders, for sizes."""
+        width = _width(self.stages, extents)
+        # Hardware adds in the written order.
+        parts = self.parts(width) if self.numbers is None else ()
+        loose = [part.cascade for part in parts if part.lane is None and not part.is_sized]
+        return width, tuple(order for part in loose for order in orders_of(part, extents))
+
+    def parts(self, width: int, orders: Orders = ()) -> tuple[Stage, ...]:
         """The stages with tiles of so many lanes; without tiles if that is 0."""
         found = self.stages if width else (Stage(self.factored, None, "few lanes"),)
-        if self.numbers is not None:
-            return found
-        return tuple(part for stage in found for part in apart(stage))
+        if self.numbers is None:
+            found = tuple(part for stage in found for part in apart(stage))
+        return tuple(
+            replace(part, cascade=in_order(part.cascade, orders)) if orders else part
+            for part in found
+        )
 
-    def source(self, width: int = WIDTHS[-1]) -> str:
+    def source(self, width: int = WIDTHS[-1], orders: Orders = ()) -> str:
         """The generated module for tiles of so many lanes, as text; 0 is without tiles."""
         text = Text()
         text.line(
@@ -119,7 +136,7 @@ class Compiled:
             unit = self.numbers.unit.name
             text.line(f"EXP_METHOD, EXP_TABLE = g.unit_table(UNITS[{unit!r}])")
         body = text.apart()
-        for i, stage in enumerate(self.parts(width)):
+        for i, stage in enumerate(self.parts(width, orders)):
             body.line("")
             if stage.is_sized:
                 continue
@@ -196,14 +213,15 @@ def _check_targets(cascade: Cascade, extents: Mapping[str, int]) -> None:
                 raise CascadeError(einsum.line.problem(message, span.start, span.end, hint))
 
 
-def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
+def _compute(compiled: Compiled, given: Arguments, width: int, orders: Orders) -> dict[str, Array]:
     """Run the stages one after the other."""
     cascade = compiled.cascade
     points = list(np.ndindex(*given.batch))
-    width = _width(compiled.stages, given.extents)
-    if width not in compiled.modules:
-        compiled.modules[width] = module_from(compiled.source(width), cascade.name)
-    module = compiled.modules[width]
+    form = width, orders
+    if form not in compiled.modules:
+        made = module_from(compiled.source(*form), cascade.name)
+        compiled.modules[form] = made, compiled.parts(*form)
+    module, parts = compiled.modules[form]
     tensors: dict[str, Array] = {}
     where: dict[str, Array] = {}
     for name in cascade.inputs:
@@ -219,7 +237,7 @@ def _compute(compiled: Compiled, given: Arguments) -> dict[str, Array]:
             where[name][b] = np.ravel_multi_index(place, own) if own else 0
     n = np.array([given.extents.get(rank, 0) for rank in cascade.ranks], np.int64)
     par = np.array([given.parameters[name] for name, _ in cascade.parameters], np.float64)
-    for i, stage in enumerate(compiled.parts(width)):
+    for i, stage in enumerate(parts):
         part = stage.cascade
         if stage.is_sized:
             for name, array in _rows(compiled, part, given).items():

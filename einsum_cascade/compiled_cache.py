@@ -27,6 +27,7 @@ RUNTIME = (
     "compiled_packing",
     "compiled_folds",
     "compiled_products",
+    "compiled_dots",
     "compiled_multiply",
     "compiled_fetches",
     "format_kernels",

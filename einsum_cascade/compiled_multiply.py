@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numba.extending import intrinsic
 
+from einsum_cascade.compiled_dots import dots
 from einsum_cascade.compiled_kernels import Real, compiled
 from einsum_cascade.compiled_packing import FEW, pack_lanes, pack_rows
 from einsum_cascade.compiled_products import exactly, kernel1, kernel2, kernel4, kernel6
@@ -20,6 +21,8 @@ from einsum_cascade.compiled_symbols import behind, carray
 CHUNK, PANEL, ROWS = 256, 128, 192
 # Rows that are too few to copy lanes for.
 SPARSE = 12
+# Points of a sum that are worth a vector of them, whose elements are added up afterwards.
+LONG = 64
 
 
 @behind("multiply", "vwwvwwvwwwwb")
@@ -28,6 +31,9 @@ def _multiply(of_a: Any, ai: int, ak: int, of_b: Any, bk: int, bl: int, of_c: An
                        lanes: int) -> None:  # fmt: skip
     # The lengths are not checked, hence not told.
     a, b, c = carray(of_a, (1,)), carray(of_b, (1,)), carray(of_c, (1,))
+    if ak == 1 and bk == 1 and rows <= SPARSE and n >= LONG:
+        dots(a, 0, ai, b, 0, bl, c, 0, ci, rows, n, width, adds != 0)
+        return
     longest = max(min(n, CHUNK), 1)
     # Rows along the sum are read where they are; so are lanes that are near each other.
     is_direct = bl == 1 and (rows <= SPARSE or bk * a.itemsize < 4096)

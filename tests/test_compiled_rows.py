@@ -268,7 +268,7 @@ def test_few_lanes_are_no_tiles():
         compiled = ec.compile(cascade)
         found, expected = compiled(**given)["AV"], ec.evaluate(cascade, **given)["AV"]
         np.testing.assert_allclose(found, expected, rtol=1e-10)
-        assert list(compiled.modules) == [width]
+        assert list(compiled.modules) == [(width, ())]
 
 
 def test_calls_of_other_sizes():
