@@ -29,7 +29,7 @@ from einsum_cascade.compiled_orders import Orders, in_order, orders_of
 from einsum_cascade.compiled_plan import Stage, stages
 from einsum_cascade.compiled_run import Run, pool, threads
 from einsum_cascade.compiled_sized import apart
-from einsum_cascade.compiled_steps import steps_of, write_steps
+from einsum_cascade.compiled_steps import ANY, steps_of, write_steps
 from einsum_cascade.compiled_text import Text
 from einsum_cascade.compiled_tiles import write_stage
 from einsum_cascade.errors import CascadeError, legal_words
@@ -124,7 +124,7 @@ class Compiled:
             f"F = np.{self.dtype}",
             "D = np.float64",
             # Of a function's result: something is empty.
-            "ANY = 1 << 40",
+            f"ANY = 1 << {ANY}",
             "F_INF = F(np.inf)",
             "D_INF = D(np.inf)",
             "expD = k.exp64",

@@ -18,6 +18,7 @@ from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_empty import is_safe
 from einsum_cascade.compiled_presence import linear, plus
 from einsum_cascade.compiled_text import WIDE, Arithmetic, Text, integer, truth, value
+from einsum_cascade.compiled_tidy import moved_bits
 from einsum_cascade.expressions import Access, Compare, Condition, Expr, Logic, accesses
 
 
@@ -272,16 +273,19 @@ class Checks:
         """A computed tensor's elements may be empty."""
         tensor = access.tensor
         causes, kept = self.text.fresh("c"), f"kept_{tensor}"
-        parts = [
-            f"({self.bits(frozenset(variables_in(index)))} if s_{tensor} & {1 << axis} else 0)"
+        moves = [
+            (axis, self.einsum.variables.index(variable))
             for axis, index in enumerate(access.indices)
-            if variables_in(index)
+            for variable in variables_in(index)
         ]
-        self.before.append(f"{causes} = {' | '.join(parts) or '0'}")
-        test = f"({causes} & {self.bits(frozenset(self.einsum.over))}) == 0"
+        self.before.append(f"{causes} = {moved_bits(f's_{tensor}', moves)}")
+        reduced = self.bits(frozenset(self.einsum.over))
         if any(check.kept == kept for check in self.checks):
             kept = f"kept_{causes}_{tensor}"
-        self.before.append(f"{kept} = {test}")
+        if reduced:
+            self.before.append(f"{kept} = ({causes} & {reduced}) == 0")
+        else:
+            kept = "True"
         name, flag = self.text.fresh("h"), ""
         variables = frozenset(variables_in(access))
         at = ", ".join(index.text for index in place) or "0"
@@ -353,13 +357,10 @@ class Checks:
             return
         text = self.text
         row, words, low, high, short, one = (text.fresh("u") for _ in range(6))
-        before, head = text.apart(), text.apart()
-        found = value(sides[of_lane.index(True)], before, Elements(self), WIDE)
+        head = text.apart()
+        own = self.wide_row(row, sides[of_lane.index(True)])
         scalar = value(sides[of_lane.index(False)], head, Elements(self), WIDE)
-        self.before += [f"{row} = np.empty(lanes, D)", *self.lanes()]
-        self.before += [f"    {line}" for line in [*before.lines, f"{row}[i] = {found}"]]
-        self.before.append(f"{words} = np.empty(lanes, np.int16)")
-        self.before.append(f"{low}, {high}, {short} = k.extremes({row}, {words})")
+        self.before.append(f"{row}, {words}, {low}, {high}, {short} = k.extremes({own})")
         # With the lanes' side on the right.
         symbol = condition.symbol if of_lane[1] else MIRRORED[condition.symbol]
         never, always = (how.format(x=one, low=low, high=high) for how in DECIDED[symbol])
@@ -379,6 +380,18 @@ class Checks:
             always=always,
             compared=compared,
         )
+
+    def wide_row(self, name: str, side: Expr) -> str:
+        """Text of a row of what is about lanes only; lines that fill it come before the loops."""
+        if isinstance(side, Access):
+            place = self.place(side)
+            if sum(self.uses_lane(index.text) for index in place) == 1 and place[-1].is_unit:
+                return self.row(f"t_{side.tensor}", place, "0", "lanes")
+        before = self.text.apart()
+        found = value(side, before, Elements(self), WIDE)
+        self.before += [f"{name} = np.empty(lanes, D)", *self.lanes()]
+        self.before += [f"    {line}" for line in [*before.lines, f"{name}[i] = {found}"]]
+        return name
 
 
 @dataclass(slots=True)

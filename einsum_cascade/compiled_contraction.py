@@ -13,6 +13,7 @@ from einsum_cascade.compiled_checks import Index
 from einsum_cascade.compiled_presence import linear
 from einsum_cascade.compiled_rows import Rows, Views
 from einsum_cascade.compiled_text import Arithmetic, arithmetic_of, value
+from einsum_cascade.compiled_tidy import summed
 from einsum_cascade.expressions import Access, Apply, Expr
 
 
@@ -227,14 +228,14 @@ class Contraction(Rows):
             for variable in axes:
                 step = steps[part, variable] = text.fresh("d")
                 one = self.start(self.at_zero(offset, variable, 1), (*axes, self.lane))
-                text.line(f"{step} = {one} - ({starts[part]})")
+                text.line(f"{step} = {summed(f'{one} - ({starts[part]})')}")
             shift = ""
             if runs in axes:
                 shift = f" + r0*{steps[part, runs]}"
             if part != "a":
                 shift += f" + lo*{steps[part, self.lane]}" if part == "b" else " + lo"
             own = ", ".join(steps[part, variable] for variable in axes)
-            pieces.append(f"t_{name}.reshape(-1), {starts[part]}{shift}, {own}")
+            pieces.append(f"t_{name}, {summed(starts[part] + shift)}, {own}")
         counts = {v: self.chunk.count(v, self.cascade.rank_of(v)) for v in (rows, inner)}
         if runs:
             # Rows next to each other in which anything is not empty.

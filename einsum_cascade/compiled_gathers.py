@@ -13,6 +13,7 @@ from einsum_cascade.cascade import variables_in
 from einsum_cascade.compiled_contraction import Contraction
 from einsum_cascade.compiled_empty import is_safe
 from einsum_cascade.compiled_presence import linear
+from einsum_cascade.compiled_tidy import summed
 from einsum_cascade.expressions import Access, Apply
 
 
@@ -120,25 +121,27 @@ class Gather(Contraction):
         text.line("row = places[key]")
         with text.block("for i in range(lanes):"):
             text.line(f"v_{self.lane} = {self.chunk.at(self.lane, 'i')}")
-            text.line(f"row[i] = {self.start(of_fetched, (along,))} if inside[i] else -1")
+            text.line(f"row[i] = {summed(self.start(of_fetched, (along,)))} if inside[i] else -1")
         # What the key moves in memory: the result of a dot, the weight in a mix.
         moved = self.of_target() if form.is_dot else self.offset(form.still)
-        text.line(f"begin[key] = {self.start(moved, (self.lane,))}")
+        text.line(f"begin[key] = {summed(self.start(moved, (self.lane,)))}")
         text.line("key += 1")
         text.depth = inner
         still, target = self.offset(form.still), self.of_target()
         axes = (along, self.lane)
-        result = f"t_{self.einsum.name}.reshape(-1)"
-        row = f"t_{form.still.tensor}.reshape(-1)"
+        result = f"t_{self.einsum.name}"
+        row = f"t_{form.still.tensor}"
         step = self.step(still, self.lane, axes)
-        where = f"t_{form.fetched.tensor}.reshape(-1), 0, {self.step(of_fetched, along, axes)}"
-        places = "places.reshape(-1), lanes + 8"
+        where = f"t_{form.fetched.tensor}, 0, {self.step(of_fetched, along, axes)}"
+        places = "places, lanes + 8"
         size = f"key, lanes, {counts[along]}"
         if form.is_dot:
-            own = f"{row}, {self.start(still, axes)}, {step}, {self.step(still, along, axes)}"
+            own = (
+                f"{row}, {summed(self.start(still, axes))}, {step}, {self.step(still, along, axes)}"
+            )
             text.line(f"f.dots({own}, {where}, {places}, {result}, 0, begin, {size})")
         else:
-            goal = f"{result}, {self.start(target, axes)}, {self.step(target, along, axes)}"
+            goal = f"{result}, {summed(self.start(target, axes))}, {self.step(target, along, axes)}"
             text.line(f"f.mixes({row}, 0, {step}, begin, {where}, {places}, {goal}, {size})")
         text.depth = depth
 
@@ -154,4 +157,4 @@ class Gather(Contraction):
         """Text of what a step of a variable adds to an offset."""
         others = tuple(v for v in axes if v != variable)
         one = self.start(self.at_zero(offset, variable, 1), others)
-        return f"({one}) - ({self.start(offset, axes)})"
+        return summed(f"({one}) - ({self.start(offset, axes)})")

@@ -334,16 +334,22 @@ def anything(present: Real) -> bool:
 
 
 @compiled
-def extremes(row: Real, words: Real) -> tuple[float, float, bool]:
-    """The least and the largest element, NaN if any is; and whether words are all of them."""
-    low, high, is_short = np.inf, -np.inf, True
-    for lane in range(row.shape[0]):
-        if np.isnan(row[lane]):
-            return np.nan, np.nan, False
-        low, high = min(low, row[lane]), max(high, row[lane])
-        is_short = is_short and abs(row[lane]) < 32768 and row[lane] == np.floor(row[lane])
-        words[lane] = np.int16(row[lane]) if is_short else 0
-    return low, high, is_short
+def extremes(values: Real) -> tuple[Real, Real, float, float, bool]:
+    """A row in float64 and as words, its least and largest element, and whether words are all.
+
+    Both extremes are NaN if any element is.
+    """
+    row, words = np.empty(len(values), np.float64), np.empty(len(values), np.int16)
+    low, high, is_short, is_nan = np.inf, -np.inf, True, False
+    for lane in range(len(values)):
+        x = np.float64(values[lane])
+        row[lane] = x
+        low, high, is_nan = min(low, x), max(high, x), is_nan or bool(x != x)
+        is_short = is_short and bool(abs(x) < 32768 and x == np.floor(x))
+        words[lane] = np.int16(x) if is_short else 0
+    if is_nan:
+        return row, words, np.nan, np.nan, False
+    return row, words, low, high, is_short
 
 
 @compiled

@@ -66,14 +66,15 @@ def _multiply(of_a: Any, ai: int, ak: int, of_b: Any, bk: int, bl: int, of_c: An
                             few = 4 if few == FEW else few // 2
                         at = (i0 + i) * ci + start + lane
                         at_x = x0 + i // FEW * xf + i % FEW * xi
+                        # A last part of a block comes to the target element by element.
+                        to, at_to, step = (last, 0, lanes) if is_part else (c, at, ci)
+                        _block(few, x, at_x, xi, xk, y, at_y, yk, to, at_to, step, depth,
+                               more and not is_part)  # fmt: skip
                         if is_part:
-                            _block(few, x, at_x, xi, xk, y, at_y, yk, last, 0, lanes, depth, False)
                             for row in range(few):
                                 for one in range(span - lane):
                                     old = c[at + row * ci + one] if more else c.dtype.type(0)
                                     c[at + row * ci + one] = old + last[row * lanes + one]
-                        else:
-                            _block(few, x, at_x, xi, xk, y, at_y, yk, c, at, ci, depth, more)
                         i += few
 
 

@@ -99,7 +99,8 @@ class Rows(Checks):
         text.line("el = np.ones(lanes, np.bool_)")
         text.line("acc = np.empty(lanes, F)")
         reduced = "*".join(f"n_{self.cascade.rank_of(v)}" for v in self.einsum.over)
-        text.line(f"some = {reduced or '1'} > 0")
+        if reduced:
+            text.line(f"some = {reduced} > 0")
         if self.has_empty and any(read.tensor in self.flagged for read in self.einsum.reads):
             text.line("nothing = np.zeros(lanes, np.bool_)")
         for line in self.before:
@@ -113,6 +114,11 @@ class Rows(Checks):
         self.rows(has_values=True)
 
     # ---- loops ----
+
+    @property
+    def some(self) -> str:
+        """Text of whether there is any step of what is reduced."""
+        return "some" if self.einsum.over else "True"
 
     def loops(self, skipped: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
         """Variables of the loops around lanes: kept ones, then reduced ones."""
@@ -169,7 +175,7 @@ class Rows(Checks):
         if check.kept == "False":
             return
         text = self.text
-        with text.block(f"if some and {check.kept}:"):
+        with text.block(f"if {self.some} and {check.kept}:"):
             if check.row:
                 text.line(f"if k.exclude(el, {check.row}):")
             else:
@@ -196,7 +202,7 @@ class Rows(Checks):
         for level in range(len(outer) + 1):
             if level > len(kept) and not has_values:
                 # What empties elements is the same along reduced variables, so one step tells.
-                text.line("if some:")
+                text.line(f"if {self.some}:")
                 text.depth += 1
                 text.line(f"v_{outer[level - 1]} = 0")
             elif level:
@@ -227,7 +233,7 @@ class Rows(Checks):
                     tests += ["k.anything(el)"] if i else []
                     if self.is_decided(check):
                         # It does not hold for no lane, so what is left is to compare.
-                        tests += ["some", f"k.keep(el, {check.compared})"]
+                        tests += [self.some, f"k.keep(el, {check.compared})"]
                         text.line(f"if {' and '.join(tests)}:")
                         text.line(f"    c |= {check.bits} | ANY")
                         continue
@@ -248,7 +254,7 @@ class Rows(Checks):
                 text.line(f"if not {check.flag} and not {check.kept}:")
                 text.line("    continue")
             elif check.flag and name in self.flagged:
-                with text.block(f"if some and {check.kept} and not {check.flag}:"):
+                with text.block(f"if {self.some} and {check.kept} and not {check.flag}:"):
                     text.line(f"{self.flag(name, self.goal())} = False")
                     text.line(f"c |= {check.bits} | ANY")
                     text.line("continue")
@@ -272,7 +278,7 @@ class Rows(Checks):
                     text.line(line)
                 text.line(f"is_never = {check.never}")
             self.tables[id(check)] = check.lines
-        with text.block("if is_never and some:"):
+        with text.block(f"if is_never and {self.some}:"):
             text.line("k.start(el, False)")
             text.line(f"c |= {decided[0].bits} | ANY")
         with text.block("else:"):

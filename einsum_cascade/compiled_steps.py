@@ -31,6 +31,7 @@ from einsum_cascade.compiled_points import Points
 from einsum_cascade.compiled_reductions import Reduction, folded_of
 from einsum_cascade.compiled_rows import lane_of
 from einsum_cascade.compiled_text import Text
+from einsum_cascade.compiled_tidy import moved_bits, without_unused
 from einsum_cascade.hardware_numbers import Numbers
 from einsum_cascade.operators import REDUCTIONS
 from einsum_cascade.ordering import Loop, Plan
@@ -40,6 +41,8 @@ JIT = '@njit(nogil=True, cache=True, error_model="numpy")'
 INNER = '@njit(error_model="numpy")'
 # Ends of names: something that is read may be empty; also because of a ragged tile.
 EMPTY, RAGGED = "_empty", "_ragged"
+# The bit of a function's result that says that something is empty.
+ANY = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +237,9 @@ class _Writer:
             text.line(f"# {einsum}")
             body = text.apart(text.depth)
             self.einsum(einsum, (), chunk, suffix, body)
+            body.lines = without_unused(body.lines)
             found = str(body)
+            is_varied = einsum.name in self.partial and re.search(r"\bc \|= ", found) is not None
             write_head(self.whole, text, found)
             for i, variable in enumerate(chunk.variables):
                 text.line(f"z_{variable}, y_{variable} = z[{2 * i}], z[{2 * i + 1}]")
@@ -243,21 +248,21 @@ class _Writer:
             for i, name in enumerate(self.steps.names):
                 if re.search(rf"\bs_{name}\b", found):
                     text.line(f"s_{name} = s[{i}]")
-            text.line("c = 0")
+            if re.search(r"\bc \|= ", found):
+                text.line("c = 0")
             text.lines += body.lines
-            if einsum.name in self.partial:
+            if is_varied:
                 text.line(f"s[{self.steps.names.index(einsum.name)}] |= {self.varying(einsum)}")
         text.line("")
 
     def varying(self, einsum: Einsum) -> str:
         """Text of the axes along which presence varies."""
-        bit = {v: 1 << i for i, v in enumerate(einsum.variables)}
-        parts = [
-            f"(({1 << axis}) if c & {bit[variables_in(index)[0]]} else 0)"
+        moves = [
+            (einsum.variables.index(variables_in(index)[0]), axis)
             for axis, index in enumerate(einsum.target.indices)
             if variables_in(index)
         ]
-        return " | ".join([*parts, "(c & ANY)"])
+        return moved_bits("c", [*moves, (ANY, ANY)])
 
     def einsum(
         self, einsum: Einsum, fixed: tuple[str, ...], chunk: Chunk, suffix: str, text: Text
@@ -309,6 +314,7 @@ class _Writer:
                 text.line(f"# {einsum}")
                 body = text.apart(text.depth)
                 self.both(einsum, fixed, body)
+                body.lines = without_unused(body.lines)
                 write_head(self.whole, text, str(body))
                 text.line("c = 0")
                 text.lines += body.lines
