@@ -55,8 +55,9 @@ def sizes(given: list[str] | None) -> dict[str, int]:
         if not equals or not size.isdigit() or int(size) < 1 or not rank[:1].isupper():
             hint = "write ranks in capitals with positive whole numbers: --set M=4096,P=4096"
             problems.append(Problem(Source("--set"), f"'{entry}' is no size", hint=hint))
-        else:
-            found[rank] = int(size)
+        elif found.setdefault(rank, int(size)) != int(size):
+            what = f"'{entry}' after {rank}={found[rank]}: two sizes of one rank"
+            problems.append(Problem(Source("--set"), what, hint="give each rank once"))
     if problems:
         raise SourceError(problems)
     return found
