@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -42,6 +43,15 @@ Model = Annotated[
 def bad(what: str, message: str, hint: str = "") -> SourceError:
     """Make the error of a bad option or argument."""
     return SourceError(Problem(Source(what), message, hint=hint))
+
+
+def writable(out: Path, *inputs: str | Path | None) -> None:
+    """Refuse to write into a folder that is not there, or over a file that was read."""
+    if not out.parent.is_dir():
+        raise bad("--output", f"there is no folder {out.parent}")
+    for name in inputs:
+        if name is not None and out.exists() and Path(name).exists() and out.samefile(name):
+            raise bad("--output", f"{out} is an input and would be lost", "name another file")
 
 
 def sizes(given: list[str] | None) -> dict[str, int]:

@@ -267,6 +267,27 @@ def test_evaluate_errors_keep_the_old_output(tmp_path):
     assert (tmp_path / "out.npz").read_bytes() == b"precious"
 
 
+def test_inputs_are_never_written_over(own):
+    """The result of a command may not take the place of what it was made from."""
+    text = str(ec.load("softmax-1pass")).replace("\n", "\n  ")
+    (own / "mine.yaml").write_text(f"name: mine\ncascade: |\n  {text}\n")
+    np.savez(own / "in.npz", Q=np.ones((2, 2)), K=np.ones((2, 2)), V=np.ones((2, 2)))
+    before = {path: path.read_bytes() for path in own.iterdir()}
+    lower = "lower mine.yaml --arch arch.yaml --mapping map.yaml --set M=8,P=4,E=4,F=4 -o"
+    for command, name in (
+        ("derive mine.yaml --reduce m1 -o", "mine.yaml"),
+        ("evaluate mine.yaml in.npz -o", "in.npz"),
+        (lower, "map.yaml"),
+        (lower, "./arch.yaml"),
+    ):
+        message = refused(*command.split(), name, cwd=own)
+        assert f"--output: {Path(name)} is an input and would be lost" in message
+    assert "there is no folder none" in refused(
+        "evaluate", "mine.yaml", "in.npz", "-o", "none/out.npz", cwd=own
+    )
+    assert before == {path: path.read_bytes() for path in own.iterdir()}
+
+
 def test_help_teaches():
     text = fine("--help")
     assert "archsim passes softmax-3pass" in text
