@@ -40,6 +40,13 @@ class BlockFilters:
         tiles = self.blocks.loads if both else self._tiles(tuple(loops))
         return words * tiles * prod(extents[v.upper()] for v in filled)
 
+    def streamed(
+        self, loops: Sequence[str], leaves: Sequence[str], extents: Mapping[str, int]
+    ) -> int:
+        """Words of a tensor, once for each tile at some loops, wherever it was fetched."""
+        _, filled, words = self._parts(leaves, extents)
+        return words * self._tiles(loops) * prod(extents[v.upper()] for v in filled)
+
     def steps(self, rank: str) -> int:
         """The most tiles that there are along a rank of the nest."""
         return self._tiles((rank.lower(),))

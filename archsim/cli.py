@@ -24,7 +24,7 @@ from archsim import (
     sweep_commands,
     verification_commands,
 )
-from archsim.command_line import Cascade, Json, SetSizes, app, bad, print_json, sizes
+from archsim.command_line import Cascade, Json, SetSizes, app, bad, print_json, sizes, writable
 from einsum_cascade.errors import Problem, SourceError, legal_words
 
 # Commands of other modules join when those are imported.
@@ -254,16 +254,18 @@ def evaluate(
         hint = legal_words(engine, ENGINES, "engines")
         raise bad("--engine", f"unknown engine '{engine}'", hint)
 
+    if out.suffix != ".npz":
+        raise bad(str(out), "the output is an .npz file", f"write -o {out.with_suffix('.npz')}")
+    writable(out, arrays)
     found = catalog.load(cascade)
     try:
         with np.load(arrays, allow_pickle=False) as file:
             given = {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise bad(str(arrays), f"not an .npz file of numbers: {error}") from None
+    except (ValueError, zipfile.BadZipFile, EOFError):
+        hint = "write one with numpy.savez, one array of numbers for each input"
+        raise bad(str(arrays), "not an .npz file of numbers", hint) from None
     except FileNotFoundError:
         raise bad(str(arrays), "no such file") from None
-    if out.suffix != ".npz":
-        raise bad(str(out), "the output is an .npz file", f"write -o {out.with_suffix('.npz')}")
     if engine == "numba":
         result = compiled.compile_(found, format=format_)(sizes=sizes(set_), **given)
     else:

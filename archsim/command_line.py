@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -44,6 +45,15 @@ def bad(what: str, message: str, hint: str = "") -> SourceError:
     return SourceError(Problem(Source(what), message, hint=hint))
 
 
+def writable(out: Path, *inputs: str | Path | None) -> None:
+    """Refuse to write into a folder that is not there, or over a file that was read."""
+    if not out.parent.is_dir():
+        raise bad("--output", f"there is no folder {out.parent}")
+    for name in inputs:
+        if name is not None and out.exists() and Path(name).exists() and out.samefile(name):
+            raise bad("--output", f"{out} is an input and would be lost", "name another file")
+
+
 def sizes(given: list[str] | None) -> dict[str, int]:
     """Read --set options: M=4096,P=4096."""
     found: dict[str, int] = {}
@@ -55,8 +65,9 @@ def sizes(given: list[str] | None) -> dict[str, int]:
         if not equals or not size.isdigit() or int(size) < 1 or not rank[:1].isupper():
             hint = "write ranks in capitals with positive whole numbers: --set M=4096,P=4096"
             problems.append(Problem(Source("--set"), f"'{entry}' is no size", hint=hint))
-        else:
-            found[rank] = int(size)
+        elif found.setdefault(rank, int(size)) != int(size):
+            what = f"'{entry}' after {rank}={found[rank]}: two sizes of one rank"
+            problems.append(Problem(Source("--set"), what, hint="give each rank once"))
     if problems:
         raise SourceError(problems)
     return found

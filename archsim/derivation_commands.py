@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from archsim.command_line import Cascade, Json, app, bad, print_json
+from archsim.command_line import Cascade, Json, app, bad, print_json, writable
 
 
 @app.command()
@@ -38,8 +38,8 @@ def derive(
     from einsum_cascade import catalog
     from einsum_cascade.derivation import pipeline
 
-    if out is not None and not out.parent.is_dir():
-        raise bad("--output", f"there is no folder {out.parent}")
+    if out is not None:
+        writable(out, cascade)
     if out is not None and out.suffix not in (".yaml", ".yml"):
         raise bad(str(out), "a cascade is a YAML file", f"write -o {out.with_suffix('.yaml')}")
     source = catalog.load(cascade)

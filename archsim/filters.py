@@ -70,6 +70,9 @@ class Filters:
         _, filled, words = self._parts(leaves, extents)
         return words * coverage.tile_count(self.nest, loops, filled)
 
+    # A held tensor streams by once in each tile; it is fetched no less often.
+    streamed = words
+
     def _parts(
         self, leaves: Sequence[str], extents: Lookup[str, int]
     ) -> tuple[tuple[str, ...], tuple[str, ...], int]:

@@ -21,9 +21,9 @@ from archsim.formulas import read_formula
 from archsim.issue import Body, read_entry
 from archsim.mapping_schema import mapping_model
 from archsim.quantities import parse_quantity
-from einsum_cascade.catalog import find, listing
+from einsum_cascade.catalog import find, folder, listing
 from einsum_cascade.documents import Document, read_document, validate
-from einsum_cascade.errors import Problem, Source
+from einsum_cascade.errors import CascadeError, Problem, Source
 from einsum_cascade.expressions import Expr
 
 # Tile size "fit": the largest divisor with which everything held fits the buffer.
@@ -127,7 +127,8 @@ class Mapping:
     # What each array issues, and where the pipeline runs empty: "never", or after each "head".
     order: tuple[Body, ...] = ()
     drain: str = "never"
-    # The cascade whose Einsums are placed; those that equal it up to names are recognised.
+    # Name or path of the cascade whose Einsums are placed; those that equal it up to names are
+    # recognised.
     cascade: str | None = None
     # One for each phase, unless no phase differs from the others.
     layouts: tuple[Layout, ...] = ()
@@ -225,6 +226,10 @@ def mapping_from(document: Document) -> Mapping:
             problems.append(document.problem(("buffer_limit", "value"), str(error)))
     partitions = _partitions(document, data["partition"], problems)
     order = read_order(document, data["order"], problems)
+    try:
+        cascade = cascade_file(document)
+    except ArchError as error:
+        problems += error.problems
     layouts = [_layout(document, entry, i, problems) for i, entry in enumerate(data["phases"])]
     if problems:
         raise ArchError(problems)
@@ -283,11 +288,34 @@ def mapping_from(document: Document) -> Mapping:
         form,
         order,
         data["drain"],
-        data["cascade"],
+        str(cascade) if cascade is not None else None,
         tuple(layouts) if any(layout != Layout() for layout in layouts) else (),
         data["description"],
         document,
     )
+
+
+def cascade_file(document: Document) -> Path | None:
+    """The file of the cascade that a mapping speaks of: a shipped name, or a path from the mapping.
+
+    Raises:
+        ArchError: there is no such cascade; at its place in the mapping.
+    """
+    name = document.data.get("cascade")
+    if not isinstance(name, str):
+        return None
+    beside = Path(document.file).parent / name
+    if beside.suffix in (".yaml", ".yml") and beside.is_file():
+        return beside
+    shipped = folder("einsum_cascade.workloads", "cascades", CascadeError)
+    try:
+        return find(name, shipped, "cascade", ArchError)
+    except ArchError as error:
+        (problem,) = error.problems
+        hint = problem.hint
+        if beside.with_name(f"{name}.yaml").is_file():
+            hint = f"to take the file beside it write {name}.yaml"
+        raise ArchError(document.problem(("cascade",), problem.message, hint)) from None
 
 
 def _partitions(

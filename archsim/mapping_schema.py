@@ -123,7 +123,8 @@ def mapping_model() -> type[BaseModel]:
         description: str = ""
         source: str = ""
         cascade: str | None = Field(
-            default=None, description="shipped name or path of the cascade whose Einsums it places"
+            default=None,
+            description="cascade whose Einsums it places: shipped name, or path from this file",
         )
         partition: dict[str, str] = Field(default_factory=dict)
         tiles: dict[str, int | str] = Field(default_factory=dict)

@@ -19,16 +19,24 @@ def buffer_words(placed: Placed) -> dict[tuple[str, str, str], Exact]:
 
     An Einsum reads each held element it needs once for every tile loop that its variables span;
     elements broadcast along an axis, or kept by a PE over an inner loop, are read once. A tensor
-    that a phase makes and reads is written once; what comes from outside is filled.
+    that a phase makes and reads is written once; what comes from outside is filled. What filters
+    leave out of the tiles asks for nothing.
     """
     passing = _passing(placed.cascade, placed.mapping)
     extents, names = dict(placed.tiling.extents), dict(placed.tiling.names)
+
+    def asked(leaves: Factors, again: Factors, words: Factors) -> int:
+        if placed.filters is None:
+            return size((*words, *again), extents)
+        loops = [v for v in placed.mapping.loops if v.upper() in (*leaves, *again)]
+        return placed.filters.streamed(loops, leaves, extents)
+
     found: dict[tuple[str, str, str], Exact] = {
-        (einsum, tensor, "read"): size(words, extents) for einsum, tensor, words in passing.reads
+        (einsum, tensor, "read"): asked(*words) for einsum, tensor, *words in passing.reads
     }
     for phase, writes in zip(placed.phases, passing.writes, strict=True):
-        for name, made, spilled in writes:
-            words: Exact = size(made, extents)
+        for name, leaves, made, spilled in writes:
+            words: Exact = asked(leaves, (), made)
             if spilled is not None:
                 # A spilled share goes to memory as it is made, and is filled when it comes back.
                 words *= 1 - compute(spilled, names, partial(placed.mapping.place, "spilled", name))
@@ -51,10 +59,10 @@ class _Passing:
     """What passes through the buffer, whatever the sizes are."""
 
     through: frozenset[str]
-    # Einsum, tensor and words.
-    reads: tuple[tuple[str, str, Factors], ...]
-    # For each phase: the tensor, its words, and the share of it that is spilled.
-    writes: tuple[tuple[tuple[str, Factors, Expr | None], ...], ...]
+    # Einsum, tensor, its leaves, those over which it is read again, and its words.
+    reads: tuple[tuple[str, str, Factors, Factors, Factors], ...]
+    # For each phase: the tensor, its leaves, its words, and the share of it that is spilled.
+    writes: tuple[tuple[tuple[str, Factors, Factors, Expr | None], ...], ...]
 
 
 @lru_cache(maxsize=256)
@@ -82,24 +90,21 @@ def _passing(cascade: Cascade, mapping: Mapping) -> _Passing:
                 continue
             if einsum.name in on_array:
                 carried = set(leaves_of_tensor(cascade, name, partitions))
-                again = [leaf for leaf in dict.fromkeys(own) if leaf in loops - carried]
-                here = factors_of([leaf for leaf in own if leaf in carried], partitions)
-                reads[einsum.name, name] = (*here, *again)
+                again = tuple(leaf for leaf in dict.fromkeys(own) if leaf in loops - carried)
+                here = tuple(leaf for leaf in dict.fromkeys(own) if leaf in carried)
+                reads[einsum.name, name] = (here, again, factors_of(here, partitions))
     writes = []
     for phase in phases:
         inside = [defined[name] for name in phase if name in through and name in on_array]
         taken = {read.tensor for name in phase for read in defined[name].reads}
         writes.append(
             tuple(
-                (
-                    e.name,
-                    factors_of(leaves_of(cascade, e.left, partitions), partitions),
-                    spilled.get(e.name),
-                )
+                (e.name, made, factors_of(made, partitions), spilled.get(e.name))
                 for e in inside
                 if e.name in taken
+                for made in (leaves_of(cascade, e.left, partitions),)
             )
         )
     return _Passing(
-        frozenset(through), tuple((*key, words) for key, words in reads.items()), tuple(writes)
+        frozenset(through), tuple((*key, *words) for key, words in reads.items()), tuple(writes)
     )

@@ -142,7 +142,7 @@ def program_from(document: Document, architecture: str | Architecture | None = N
     mapping = replace(original, order=order, drain=data["drain"], loops=loops, document=document)
     program = lower_whole(
         cascade,
-        workload_from(data["name"], data["sizes"]),
+        workload_from("custom", data["sizes"], "custom"),
         chip,
         mapping,
     )

@@ -216,14 +216,14 @@ def area_of(architecture: Architecture, accounting: str) -> dict[str, Any] | Non
 
 
 def _traffic(found: Estimate) -> dict[str, Any]:
-    by_tensor: dict[str, Exact] = {}
-    for tensor, amount in (*found.read_bytes, *found.write_bytes):
-        by_tensor[tensor] = by_tensor.get(tensor, 0) + amount
-    read = sum(amount for _, amount in found.read_bytes)
-    write = sum(amount for _, amount in found.write_bytes)
-    return {
-        "dram_read": round(read),
-        "dram_write": round(write),
-        "total": round(read) + round(write),
-        "by_tensor": {tensor: round(amount) for tensor, amount in by_tensor.items()},
-    }
+    by_tensor: dict[str, int] = {}
+    totals = []
+    for moved in (found.read_bytes, found.write_bytes):
+        # Shares of bytes are rounded as they add up, so that tensors make up the total.
+        exact: Exact = 0
+        for tensor, amount in moved:
+            before, exact = round(exact), exact + amount
+            by_tensor[tensor] = by_tensor.get(tensor, 0) + round(exact) - before
+        totals.append(round(exact))
+    read, write = totals
+    return {"dram_read": read, "dram_write": write, "total": read + write, "by_tensor": by_tensor}

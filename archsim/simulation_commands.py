@@ -19,6 +19,7 @@ from archsim.command_line import (
     bad,
     print_json,
     sizes,
+    writable,
 )
 from einsum_cascade.errors import legal_words
 
@@ -260,6 +261,8 @@ def lower(
     from archsim import program_file
     from archsim.chain import Chain
 
+    if out is not None:
+        writable(out, cascade, arch, mapping, model)
     program = _lowered(cascade, arch, mapping, model, set_)
     if out is None:
         print(program)
@@ -267,8 +270,6 @@ def lower(
         what = f"a file holds one program, these are {len(program.programs)}"
         raise bad("--output", what, "leave it out to print them")
     else:
-        if not out.parent.is_dir():
-            raise bad("--output", f"there is no folder {out.parent}")
         program_file.save(program, out)
         print(f"wrote {out}", file=sys.stderr)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsim.command_line import Json, app, bad, print_json
+from archsim.command_line import Json, app, bad, print_json, writable
 from archsim.rich_tables import new_console, new_table
 
 if TYPE_CHECKING:
@@ -100,8 +100,7 @@ def report(
 
     if out.suffix not in (".html", ".htm"):
         raise bad("--output", f"{out} is no page", f"write -o {out.with_suffix('.html')}")
-    if not out.parent.is_dir():
-        raise bad("--output", f"there is no folder {out.parent}")
+    writable(out, results)
     found, text = read_results(results)
     write_page(found, text, out)
     print(f"wrote {out}")

@@ -58,8 +58,9 @@ def tile(
     partitions = partitions_of(cascade, mapping)
     sizes = dict(workload.sizes)
     parts_of_any = {part for _, parts in partitions for part in parts}
-    whole_ranks = (rank for rank in cascade.ranks if rank not in parts_of_any)
-    extents = {rank: sizes[rank] if rank in sizes else workload.size(rank) for rank in whole_ranks}
+    whole_ranks = [rank for rank in cascade.ranks if rank not in parts_of_any]
+    workload.require(dict.fromkeys((*whole_ranks, *(whole for whole, _ in partitions))))
+    extents = {rank: sizes[rank] for rank in whole_ranks}
     names: dict[str, Exact] = dict(extents)
     for array in architecture.arrays:
         for axis, size in array.axes:
@@ -70,7 +71,7 @@ def tile(
     defaults = dict(cascade.default_sizes)
     fitted: list[tuple[str, str, int]] = []
     for whole, parts in partitions:
-        left = extents.setdefault(whole, sizes[whole] if whole in sizes else workload.size(whole))
+        left = extents.setdefault(whole, sizes[whole])
         names[whole] = left
         for part in reversed(parts[1:]):
             wanted = tiles.get(part)

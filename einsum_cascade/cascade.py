@@ -10,7 +10,7 @@ than the rank's extent: its `Dim` says so in `extra`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -243,12 +243,23 @@ class Workload:
         """Return the size of a rank; CascadeError if it has none and there is no default."""
         found = dict(self.sizes).get(rank, default)
         if found is None:
-            known = ", ".join(f"{name}={size}" for name, size in self.sizes)
-            raise CascadeError(
-                f"the size of rank {rank} is not set; known: {known or 'none'}; "
-                f"give it with --set {rank}=... or workload({self.name!r}, {rank}=...)"
-            )
+            raise self._lacking([rank])
         return found
+
+    def require(self, ranks: Iterable[str]) -> None:
+        """CascadeError that names every one of some ranks that has no size."""
+        lacking = [rank for rank in ranks if rank not in dict(self.sizes)]
+        if lacking:
+            raise self._lacking(lacking)
+
+    def _lacking(self, ranks: list[str]) -> CascadeError:
+        known = ", ".join(f"{name}={size}" for name, size in self.sizes)
+        names = ("rank " if len(ranks) == 1 else "ranks ") + ", ".join(ranks)
+        sizes = [f"{rank}=..." for rank in ranks]
+        return CascadeError(
+            f"the size of {names} is not set; known: {known or 'none'}; "
+            f"give it with --set {','.join(sizes)} or workload({self.name!r}, {', '.join(sizes)})"
+        )
 
     def __str__(self) -> str:
         """Print as `bert: B=64 H=12 ...`."""

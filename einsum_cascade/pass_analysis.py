@@ -28,6 +28,9 @@ from einsum_cascade.pass_counts import count_root, homes, is_pointwise
 from einsum_cascade.pass_presence import gaps
 from einsum_cascade.pass_schedule import Sweep, schedule_of
 
+# What stands in place of a witness where filters or gathers leave no chain that is sure.
+NO_CHAIN = "what is read is read once; behind filters and gathers no chain is sure to force more"
+
 
 @dataclass(frozen=True, slots=True)
 class PassReport:
@@ -62,7 +65,7 @@ class PassReport:
             most = self.upper[name]
             lines.append(f"  {name:{width}}  {number}" + (f" to {most}" if most > number else ""))
         lines += ["", f"why {self.tensor} needs {self.passes}:"]
-        lines += [f"  {line}" for line in self.witness]
+        lines += [f"  {line}" for line in self.witness or (NO_CHAIN,)]
         enough = self.upper[self.tensor]
         lines += ["", f"how {enough} {'suffices' if enough == 1 else 'suffice'}:"]
         return "\n".join([*lines, *(f"  {sweep}" for sweep in self.schedule)])

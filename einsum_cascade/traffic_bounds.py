@@ -180,8 +180,9 @@ def _at_samples(formulas: list[Size]) -> Callable[[Size], float]:
 def _touched(cascade: Cascade, einsum: Einsum, region: Region, access: Access) -> Iterator[Size]:
     """Lower bounds on the distinct elements that an access reads.
 
-    Variables that tell elements apart are walked; the others stand at one place: first, last or
-    middle. What is read with w = W//2 in K[p+w-W//2] alone is every K[p].
+    Variables that tell elements apart are walked. Others that the access does not read are
+    eliminated, which leaves what any of their values lets through, or they stand at one place:
+    first, last or middle. What is read with w = W//2 in K[p+w-W//2] alone is every K[p].
     """
     options: list[list[tuple[str, ...]]] = []
     factor: Size = 1
@@ -201,6 +202,13 @@ def _touched(cascade: Cascade, einsum: Einsum, region: Region, access: Access) -
         fixed = [v for v in einsum.variables if v not in walked and v in limited]
         ranks = {v: cascade.rank_of(v) for v in walked}
         sizes = {v: symbol(r) for v, r in ranks.items()}
+        apart = not {*fixed} & _names_read(access)
+        shadow = _shadow(cascade, region.limits, {v: cascade.rank_of(v) for v in fixed})
+        if apart and shadow is not None:
+            number, is_exact = count_points(cascade, sizes, ranks, Region(shadow))
+            if is_exact:
+                yield number * factor
+                continue
         for places in itertools.islice(itertools.product(range(3), repeat=len(fixed)), MAX_CHOICES):
             at = {
                 v: Linear((), _places(symbol(cascade.rank_of(v)))[place])
@@ -210,6 +218,28 @@ def _touched(cascade: Cascade, einsum: Einsum, region: Region, access: Access) -
             number, is_exact = count_points(cascade, sizes, ranks, Region(limits))
             if is_exact:
                 yield number * factor
+
+
+def _shadow(
+    cascade: Cascade, limits: tuple[Linear, ...], fixed: Mapping[str, str]
+) -> tuple[Linear, ...] | None:
+    """Limits on the other variables under which some value of each fixed one is within all limits.
+
+    Between v >= a and v <= b there is a whole number if a <= b. That wants coefficients of 1, and
+    ranks that are no tiles, since the last tile may be ragged; None otherwise.
+    """
+    for name, rank in fixed.items():
+        if cascade.whole_of(rank) != rank:
+            return None
+        box = (Linear(((name, 1),), 0), Linear(((name, -1),), symbol(rank) - 1))
+        weighted = [(limit, dict(limit.terms).get(name, 0)) for limit in (*limits, *box)]
+        if any(weight not in (-1, 0, 1) for _, weight in weighted):
+            return None
+        lows, highs = ([one for one, weight in weighted if weight == sign] for sign in (1, -1))
+        free = [limit for limit, weight in weighted if weight == 0]
+        pairs = (low.plus(high) for low, high in itertools.product(lows, highs))
+        limits = tuple(dict.fromkeys((*free, *pairs)))
+    return limits
 
 
 def _places(size: Size) -> tuple[Size, Size, Size]:

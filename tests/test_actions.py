@@ -253,6 +253,20 @@ def test_full_tiles_cost_what_placement_says():
     assert ran["ran"] >= 40
 
 
+@pytest.mark.parametrize("name", ["causal-1pass", "window-1pass"])
+def test_tiles_that_a_filter_leaves_out_ask_for_nothing(name):
+    """The buffer serves the tiles that are there, with and without a run; outputs come on top."""
+    sizes = {"B": 1, "H": 2, "M": 32, "P": 32, "E": 4, "F": 4}
+    workload = ec.workload(**sizes, **({"W": 6} if name == "window-1pass" else {}))
+    program = archsim.lower(name, workload, "fusemax-4x4", "fusemax")
+    found = by_component(spend(simulate(program)))
+    placement = program.placed
+    expected = by_component(energy(placement, lower_bound(placement)))
+    output = Fraction(2 * 4 * 32 * 16, program.architecture.buffer.width_bits)
+    for way in ("buffer.read", "buffer.write"):
+        assert expected[way] + output == found[way]
+
+
 def test_ragged_tiles_ask_for_whole_vectors():
     """PEs, lanes and memory cost what placement says; the buffer reads and writes no less."""
 

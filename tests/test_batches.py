@@ -68,7 +68,7 @@ def test_what_some_points_lack_is_not_a_number():
     first, second, third = found["error"]
     assert first == ""
     assert "no-such-mapping" in second
-    assert "the size of rank F is not set" in third
+    assert "the size of ranks F, P, M is not set" in third
 
 
 def test_no_points_give_no_columns():

@@ -200,7 +200,8 @@ SIZED = "--model bert --set M=512,P=512"
         (f"{RUN} {SIZED} --arch fusemx", "did you mean 'fusemax'?"),
         (f"{RUN} {SIZED} --mapping fusemix", "did you mean 'fusemax'?"),
         (f"{RUN} --model brt", "did you mean 'bert'?"),
-        (f"{RUN} --model bert", "the size of rank"),
+        (f"{RUN} --model bert", "the size of ranks P, M is not set; known: B=64"),
+        (f"{RUN} --set M=4,P=4,M=5", "'M=5' after M=4: two sizes of one rank"),
         (f"{RUN} --set M=4k", "'M=4k' is no size"),
         (f"{RUN} --set m=4", "write ranks in capitals"),
         (f"{RUN} --set M=0", "'M=0' is no size"),
@@ -264,6 +265,27 @@ def test_evaluate_errors_keep_the_old_output(tmp_path):
         "evaluate", "softmax-3pass", "in.npz", "-o", "out.npz", cwd=tmp_path
     )
     assert (tmp_path / "out.npz").read_bytes() == b"precious"
+
+
+def test_inputs_are_never_written_over(own):
+    """The result of a command may not take the place of what it was made from."""
+    text = str(ec.load("softmax-1pass")).replace("\n", "\n  ")
+    (own / "mine.yaml").write_text(f"name: mine\ncascade: |\n  {text}\n")
+    np.savez(own / "in.npz", Q=np.ones((2, 2)), K=np.ones((2, 2)), V=np.ones((2, 2)))
+    before = {path: path.read_bytes() for path in own.iterdir()}
+    lower = "lower mine.yaml --arch arch.yaml --mapping map.yaml --set M=8,P=4,E=4,F=4 -o"
+    for command, name in (
+        ("derive mine.yaml --reduce m1 -o", "mine.yaml"),
+        ("evaluate mine.yaml in.npz -o", "in.npz"),
+        (lower, "map.yaml"),
+        (lower, "./arch.yaml"),
+    ):
+        message = refused(*command.split(), name, cwd=own)
+        assert f"--output: {Path(name)} is an input and would be lost" in message
+    assert "there is no folder none" in refused(
+        "evaluate", "mine.yaml", "in.npz", "-o", "none/out.npz", cwd=own
+    )
+    assert before == {path: path.read_bytes() for path in own.iterdir()}
 
 
 def test_help_teaches():

@@ -159,6 +159,14 @@ def test_worked_example_of_buffer_words(resized):
     assert (macs["QK"], macs["SLNV"], macs["SPD"]) == (128, 128, Fraction(8))
 
 
+def test_shares_of_bytes_add_up():
+    """FLAT spills shares of tensors: no byte of the total is lost or found in rounding."""
+    for sizes in ({"M": 4096, "P": 4096}, {"M": 8191, "P": 4099}):
+        workload = ec.workload("bert", **sizes)
+        traffic = archsim.published("softmax-3pass", workload, "flat", "flat").traffic_bytes
+        assert sum(traffic["by_tensor"].values()) == traffic["total"]
+
+
 def test_consistent_counts_what_the_paper_leaves_out():
     workload = ec.workload("bert", M=16384, P=16384)
     c = CONFIGURATION["cascade"]

@@ -71,6 +71,17 @@ def test_witness_is_the_chain_of_reads():
 ONE_PASS = str(ec.load("softmax-1pass"))
 
 
+def test_a_filter_leaves_no_chain():
+    """Nobody knows whether a filter lets through more than half: the report says so."""
+    report = ec.passes(ec.load("causal-1pass"))
+    assert () == report.witness
+    why = str(report).split("why K needs 1:\n")[1].split("\n\n")[0]
+    assert (
+        "  what is read is read once; behind filters and gathers no chain is sure to force more"
+        == why
+    )
+
+
 def test_a_lagged_maximum_needs_no_second_read_of_a_tile():
     """With the maximum of the tiles before, a tile's logits are used as soon as they are known."""
     lagged = ONE_PASS.replace("QK[m1,m0,p] - RM[m1+1,p]", "QK[m1,m0,p] - RM[m1,p]")

@@ -208,6 +208,7 @@ def broken(old: str, new: str) -> str:
         ("placement:", "placements:", "the key 'placement' is missing"),
         ("{at: load}", "{at: store}", "placement.SQ.at"),
         ("{at: load}", "{}", "give 'array: NAME', or 'at: load'"),
+        ("cascade: softmax-1pass", "cascade: mine", "4:10: unknown cascade 'mine'"),
     ],
 )
 def test_mapping_errors_name_place_and_cure(old, new, expected):

@@ -63,7 +63,9 @@ def test_a_saved_program_is_the_same_program(name, tmp_path):
     assert str(again) == str(program)
     assert to_yaml(again) == to_yaml(program)
     assert execute(again).cycles == execute(program).cycles
-    assert archsim.report(archsim.simulate(again)).cycles == {"fusemax-serial": 59}.get(name, 55)
+    report = archsim.report(archsim.simulate(again))
+    assert report.cycles == {"fusemax-serial": 59}.get(name, 55)
+    assert (report.cascade, report.model) == ("softmax-1pass", "custom")
 
 
 def test_a_program_edited_by_hand_runs_as_edited(tmp_path):

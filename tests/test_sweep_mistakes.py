@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,30 @@ def test_what_is_wrong_with_all_values_of_a_range_is_said_once(tmp_path: Path) -
     assert len(found) == 1
     assert found[0].startswith("9:22 unknown key 'rws'; known keys: count, rows")
     assert found[0].endswith("did you mean 'rows'?")
+
+
+def test_a_mapping_may_speak_of_a_cascade_beside_it(tmp_path: Path) -> None:
+    """By its path; a bare name is a shipped one's, and the message says what to write instead."""
+    cascade, mapping = (
+        Path(str(files(package))) / name
+        for package, name in (
+            ("einsum_cascade.workloads", "cascades/softmax-1pass.yaml"),
+            ("archsim.mappings", "fusemax.yaml"),
+        )
+    )
+    saved(cascade.read_text().replace("name: softmax-1pass", "name: own"), tmp_path, "own.yaml")
+    text = mapping.read_text()
+    sweep = SMALL.replace("softmax-1pass", "own.yaml").replace(
+        "mapping: fusemax", "mapping: m.yaml"
+    )
+    saved(text.replace("cascade: softmax-1pass", "cascade: own"), tmp_path, "m.yaml")
+    (found,) = problems(sweep, tmp_path)
+    assert found.startswith("5:10 unknown cascade 'own'; ")
+    assert "m.yaml:4:10: unknown cascade 'own'" in found
+    assert found.endswith("to take the file beside it write own.yaml")
+    saved(text.replace("cascade: softmax-1pass", "cascade: own.yaml"), tmp_path, "m.yaml")
+    result = archsim.sweep(saved(sweep, tmp_path), jobs=1)
+    assert ["", ""] == list(result.table["error"].fillna(""))
 
 
 # ---- folders ----

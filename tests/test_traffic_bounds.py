@@ -140,7 +140,15 @@ READS = {
         ("M", "M0"),
         True,
     ),
-    "stairs": ("Z[m,p] = A[m,p]*B[p] where m + p >= 3 and m + p <= 5", "MP", False),
+    "band": ("var w in W\nZ[p] = sum[m](Q[p]*K[m]) where m <= p and m > p - W", "MPW", True),
+    "later": (
+        "var w in W\nZ[p] = sum[m](Q[p]*K[m]) where m <= p + M - P and m > p + M - P - W",
+        "MPW",
+        True,
+    ),
+    "beyond": ("Z[p] = sum[m](Q[p]*K[m]) where m >= p + 2 and m - p <= W\nvar w in W", "MPW", True),
+    "twofold": ("Z[p,g] = sum[m](Q[p,g]*K[m]) where m <= p + g and m >= p", "MPG", True),
+    "stairs": ("Z[m,p] = A[m,p]*B[p] where m + p >= 3 and m + p <= 5", "MP", True),
     "data": ("Z[m] = A[m]*B[m] where C[m] > 0", "M", False),
 }
 
@@ -174,6 +182,14 @@ def test_causal_keys_beyond_the_last_query_are_never_read():
     found = ec.bounds(ec.parse(text))
     assert "E*Min(M, P) + Max(0, -S + Min(M, P))" == str(found.traffic["K"])
     assert "Min(M, P)" == str(found.footprint["K"])
+
+
+def test_keys_of_all_windows_are_read():
+    """W keys for each query; together all that some query sees, not those of one query."""
+    found = ec.bounds(ec.load("window-1pass"))
+    at = found.at(M=1000, P=1000, E=8, F=8, W=10, S=512)
+    assert 8 * 1000 == at.traffic["K"] == at.traffic["V"]
+    assert 8 * (3 + 10 - 1) == found.at(M=1000, P=3, E=8, F=8, W=10, S=512).traffic["K"]
 
 
 def test_a_banded_filter_promises_no_surplus():

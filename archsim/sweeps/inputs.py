@@ -19,7 +19,7 @@ from typing import Any
 from archsim.arch import architecture_from, architecture_model, architectures_folder
 from archsim.batches import Point
 from archsim.errors import ArchError
-from archsim.mapping import mapping_from, mappings_folder
+from archsim.mapping import cascade_file, mapping_from, mappings_folder
 from archsim.mapping_schema import mapping_model
 from archsim.sweeps.axes import Value, cell
 from archsim.sweeps.definition import KINDS, Sweep
@@ -228,9 +228,9 @@ def _inside(head: str, paths: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 def _beyond(kind: str, document: Document) -> Iterator[str]:
     """What a document takes from another file: a mapping says of which cascade it speaks."""
-    name = document.data.get("cascade") if kind == "mapping" else None
-    if isinstance(name, str):
-        yield find(name, KIND["cascade"].folder(), "cascade", CascadeError).read_text("utf-8")
+    spoken_of = cascade_file(document) if kind == "mapping" else None
+    if spoken_of is not None:
+        yield spoken_of.read_text("utf-8")
 
 
 def sizes_of(values: Mapping[str, Value]) -> dict[str, int]:

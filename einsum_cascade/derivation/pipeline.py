@@ -48,7 +48,8 @@ class Derivation:
 
     def __str__(self) -> str:
         """Print what was done and the new cascade."""
-        head = f"{self.source.name} over {self.reduce}: {self.passes_before} passes"
+        what = "pass" if self.passes_before == 1 else "passes"
+        head = f"{self.source.name} over {self.reduce}: {self.passes_before} {what}"
         lines = [f"{head} -> {self.passes_after}", ""]
         lines += [f"  {rule:10} {einsum}" for rule, einsum in self.rules if rule != "refused"]
         lines += [f"  refused    {einsum}: {reason}" for einsum, reason in self.refused]
