@@ -25,6 +25,7 @@ from archsim import (
     verification_commands,
 )
 from archsim.command_line import Cascade, Json, SetSizes, app, bad, print_json, sizes, writable
+from archsim.compile_notice import announce
 from einsum_cascade.errors import Problem, SourceError, legal_words
 
 # Commands of other modules join when those are imported.
@@ -47,6 +48,7 @@ def main() -> None:
     """Run the command line; bad input ends with exit code 2 and no traceback."""
     # None of pydantic's plugins is for these files, and to look for some takes a while.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    announce()
     try:
         app()
     except SourceError as error:

@@ -294,3 +294,21 @@ def test_help_teaches():
     for command in ("list", "check", "schema", "passes", "evaluate", "run", "reproduce"):
         assert command in text
         assert "Usage" in fine(command, "--help")
+
+
+FIRST = """
+from archsim.compile_notice import announce
+announce()
+import numba
+once = numba.njit(lambda x: x + 1)
+once(1), once(1.0)
+"""
+
+
+def test_a_word_while_kernels_are_compiled():
+    """Once a process, on stderr, and without loading numba for it."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "compiling kernels; they are kept on disk, so later runs start at once\n"
