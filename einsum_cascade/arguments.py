@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from einsum_cascade.array_shapes import batch_shape, extents_of, readings
 from einsum_cascade.cascade import Cascade
-from einsum_cascade.errors import CascadeError, closest, legal_words
+from einsum_cascade.errors import CascadeError, Problem, Source, closest, legal_words
 
 Array = NDArray[Any]
 
@@ -91,12 +91,15 @@ def _check_names(
     arrays: Mapping[str, Any],
 ) -> None:
     legal = [*cascade.inputs, *parameters]
-    for name in arrays:
-        if name not in legal:
-            hint = legal_words(name, legal, "inputs and parameters")
-            raise CascadeError(f"{cascade.name} has no input '{name}'; {hint}")
+    unknown = [name for name in arrays if name not in legal]
     missing = [name for name in [*cascade.inputs, *free] if name not in arrays]
+    found = [
+        f"{cascade.name} has no input '{name}'; {legal_words(name, legal, 'inputs and parameters')}"
+        for name in unknown
+    ]
     if missing:
         near = closest(missing[0], arrays)
         also = f"; you gave '{near}'" if near else ""
-        raise CascadeError(f"{cascade.name} needs {', '.join(missing)}{also}")
+        found.append(f"{cascade.name} needs {', '.join(missing)}{also}")
+    if found:
+        raise CascadeError(Problem(Source("input"), message) for message in found)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einsum_cascade.cascade import DEFAULT_TILE, Cascade, Tensor, affine
-from einsum_cascade.errors import CascadeError, legal_words
+from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
 
 Array = NDArray[Any]
 
@@ -109,6 +109,7 @@ def _rank_sizes(
     """Size of every rank that an array shows; CascadeError if two arrays disagree."""
     found: dict[str, int] = {}
     seen: dict[str, str] = {}
+    wrong: list[str] = []
     for name, array in given.items():
         ranks = array_ranks(cascade, cascade.tensor(name), forms[name])
         shape = array.shape[array.ndim - len(ranks) :]
@@ -116,11 +117,13 @@ def _rank_sizes(
             if rank is None:
                 continue
             if found.setdefault(rank, size) != size:
-                raise CascadeError(
+                wrong.append(
                     f"rank {rank} is {found[rank]} in {seen[rank]} and {size} in {name} "
                     f"(shapes {given[seen[rank]].shape} and {array.shape})"
                 )
             seen.setdefault(rank, name)
+    if wrong:
+        raise CascadeError(Problem(Source("input"), message) for message in wrong)
     for whole, parts in cascade.splits:
         tiles = " x ".join(f"{part}={found[part]}" for part in parts if part in found)
         if whole in found and all(part in found for part in parts):

@@ -214,6 +214,11 @@ MISTAKES = {
     "misspelt": ({"Q": Q, "K": K, "v": V}, "has no input 'v'; .* did you mean 'V'?"),
     "superfluous": ({"Q": Q, "K": K, "V": V, "MASK": K}, "has no input 'MASK'"),
     "sizes disagree": ({"Q": Q[:2], "K": K, "V": V}, "rank E is 2 in Q and 3 in K"),
+    "several names": ({"Q": Q, "X": K}, "(?s)has no input 'X'.*softmax-1pass needs K, V"),
+    "several sizes": (
+        {"Q": Q[:2], "K": K, "V": V[:, :5]},
+        "(?s)rank E is 2 in Q and 3 in K.*rank M is 7 in K and 5 in V",
+    ),
     "batches disagree": ({"Q": [Q] * 3, "K": [K] * 2, "V": V}, "batch axis 0 is 2 in K and 3"),
     "too few axes": ({"Q": Q[0], "K": K, "V": V}, r"Q has ranks E, P, but .* shape \(5,\)"),
     "text": ({"Q": Q.astype(str), "K": K, "V": V}, "Q has dtype <U32; real numbers"),
