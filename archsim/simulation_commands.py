@@ -95,7 +95,8 @@ def _three(cascade: str | None, arch: str | None, mapping: str | None) -> tuple[
         hint = (
             "for example: archsim run softmax-1pass --arch fusemax --mapping fusemax --model bert"
         )
-        raise bad("run", f"{', '.join(missing)} is missing", hint)
+        verb = "is" if len(missing) == 1 else "are"
+        raise bad("run", f"{', '.join(missing)} {verb} missing", hint)
     return cascade, arch, mapping
 
 

@@ -238,7 +238,11 @@ def rule_names(draft: Draft) -> Iterator[Problem]:
                 dims = draft.dims.get(node.name)
                 scalars = [name for name, own in draft.dims.items() if not own]
                 names = legal_words(node.name, [*scalars, *draft.all_ranks], "known names")
-                hint = f"{names}; a scalar input is declared with: input {node.name}"
+                one = node.name.lower()
+                hint = (
+                    f"{names}; a scalar input is declared with: input {node.name}; "
+                    f"a rank with: var {one} in {node.name}"
+                )
                 if dims:
                     indices = ",".join((dim.rank or "?").lower() for dim in dims)
                     hint = f"a tensor with ranks needs indices: {node.name}[{indices}]"

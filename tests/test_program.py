@@ -314,4 +314,4 @@ def test_a_program_comes_alone(tmp_path):
 def test_missing_names_are_asked_for_at_once():
     done = archsim_command("run", "softmax-1pass")
     assert done.returncode == 2
-    assert "--arch, --mapping is missing" in done.stderr
+    assert "--arch, --mapping are missing" in done.stderr
