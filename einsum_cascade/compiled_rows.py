@@ -223,8 +223,9 @@ class Rows(Checks):
             with self.undecided(filters):
                 for i, check in enumerate(filters):
                     # Where nothing is left, terms about the same variables tell nothing new.
+                    told = f"(c & {check.bits} != {check.bits} or k.anything(el))"
                     tests = [f"not ({check.always})"] if self.is_decided(check) else []
-                    tests += ["k.anything(el)"] if i else []
+                    tests += [told] if i else []
                     if self.is_decided(check):
                         # It does not hold for no lane, so what is left is to compare.
                         tests += ["some", f"k.keep(el, {check.compared})"]
@@ -244,11 +245,20 @@ class Rows(Checks):
         """Write what goes on with the next step where a row that is read is all empty."""
         text, name = self.text, self.einsum.name
         for check in checks:
+            others = [other for other in self.checks if other is not check]
             if check.flag and not is_kept:
-                text.line(f"if not {check.flag} and not {check.kept}:")
+                # What is read besides may still empty elements for all steps.
+                kept = [o.kept for o in (check, *others) if o.kept not in ("True", "False")]
+                tests = "".join(f" and not {test}" for test in dict.fromkeys(kept))
+                text.line(f"if not {check.flag}{tests}:")
                 text.line("    continue")
             elif check.flag and name in self.flagged:
-                with text.block(f"if some and {check.kept} and not {check.flag}:"):
+                test = f"some and {check.kept} and not {check.flag}"
+                bits = dict.fromkeys(o.bits for o in others if o.kept != "False" and o.bits != "0")
+                if bits:
+                    # And may tell that it varies along more variables.
+                    test += f" and ({' | '.join(bits)}) & ~(c | {check.bits}) == 0"
+                with text.block(f"if {test}:"):
                     text.line(f"{self.flag(name, self.goal())} = False")
                     text.line(f"c |= {check.bits} | ANY")
                     text.line("continue")
