@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from einsum_cascade import formats
 from einsum_cascade.arguments import Arguments, Readings, read_arguments
-from einsum_cascade.array_shapes import array_axes, batch_index, computed_shape
+from einsum_cascade.array_shapes import array_groups, batch_index, computed_shape
 from einsum_cascade.cascade import Cascade, affine, variables_in
 from einsum_cascade.compiled_cache import module_from
 from einsum_cascade.compiled_factors import factored
@@ -304,7 +304,7 @@ def _whole(cascade: Cascade, name: str, given: Arguments) -> Array:
     batch = given.batch_axes[name]
     order: list[int] = []
     shape = list(array.shape[:batch])
-    for axes in array_axes(cascade, tensor):
+    for _, axes in array_groups(cascade, tensor):
         order += axes
         shape.append(int(np.prod([array.shape[batch + axis] for axis in axes])))
     return array.transpose([*range(batch), *(batch + axis for axis in order)]).reshape(shape)

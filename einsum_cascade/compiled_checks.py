@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from einsum_cascade.array_shapes import array_axes, array_ranks
+from einsum_cascade.array_shapes import array_groups, array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_empty import is_safe
 from einsum_cascade.compiled_presence import linear, plus
@@ -235,9 +235,8 @@ class Checks:
         """Indices of an input's array, whose split ranks are whole."""
         tensor = self.cascade.tensor(access.tensor)
         whole: list[Index] = []
-        ranks = array_ranks(self.cascade, tensor, False)
-        for rank, parts in zip(ranks, array_axes(self.cascade, tensor), strict=True):
-            if rank is None or rank in tensor.ranks:
+        for rank, parts in array_groups(self.cascade, tensor):
+            if rank is None or len(parts) == 1:
                 whole.append(found[parts[0]])
                 continue
             at = ""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from einsum_cascade.array_shapes import array_axes, array_ranks
+from einsum_cascade.array_shapes import array_groups
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
 from einsum_cascade.compiled_checks import Chunk, size_text
 from einsum_cascade.compiled_text import (
@@ -63,7 +63,7 @@ class Points:
         depth = text.depth
         new = ""
         if row is not None and row.selects:
-            new = next(v for v in einsum.left if v not in variables_in(einsum.map))
+            new = einsum.filled
             over = einsum.over[0]
             text.line(f"best = np.empty(n_{self.cascade.rank_of(new)}, F)")
             text.line("which = np.empty(len(best), np.int64)")
@@ -255,9 +255,8 @@ class Points:
         cascade = self.cascade
         tensor = cascade.tensor(access.tensor)
         found: list[str] = []
-        ranks = array_ranks(cascade, tensor, False)
-        for rank, axes in zip(ranks, array_axes(cascade, tensor), strict=True):
-            if rank is None or rank in tensor.ranks:
+        for rank, axes in array_groups(cascade, tensor):
+            if rank is None or len(axes) == 1:
                 found.append(place[axes[0]])
                 continue
             causes: set[str] = set()

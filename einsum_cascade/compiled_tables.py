@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from einsum_cascade.array_shapes import array_axes, array_ranks
+from einsum_cascade.array_shapes import array_groups
 from einsum_cascade.cascade import Affine, Cascade, Einsum, affine, variables_in
 from einsum_cascade.compiled_plan import ROLLING, SLAB, WHOLE, Stage
 from einsum_cascade.compiled_presence import Limit, plus, times
@@ -117,8 +117,7 @@ class Tables:
         tensor = self.cascade.tensor(access.tensor)
         factors: dict[str, str] = {}
         stride = "1"
-        ranks = array_ranks(self.cascade, tensor, False)
-        for rank, axes in reversed(list(zip(ranks, array_axes(self.cascade, tensor), strict=True))):
+        for rank, axes in reversed(array_groups(self.cascade, tensor)):
             inner = stride
             for axis in reversed(axes):
                 part = tensor.ranks[axis]
