@@ -182,7 +182,10 @@ class Points:
     def chosen(self, holds: str, variables: tuple[str, ...]) -> Iterator[None]:
         """See Reader: a branch of a selection."""
         before = self.where, self.choosers
-        self.where = (*self.where, holds)
+        # A condition that reads something empty chooses neither branch.
+        name = self.text.fresh("h")
+        self.text.line(f"{name} = ok and {holds}")
+        self.where = (*self.where, name)
         self.choosers = self.choosers | set(variables)
         yield
         self.where, self.choosers = before

@@ -145,5 +145,7 @@ class Tables:
         return [limit.renamed(names) for limit in found]
 
     def stepping(self, einsum: Einsum) -> set[str]:
-        """Variables over the sweep."""
+        """Variables over the sweep, inside of it; outside they are rows like any other."""
+        if einsum not in self.stage.body:
+            return set()
         return {v for v in einsum.variables if self.cascade.rank_of(v) == self.stage.sweep}

@@ -376,10 +376,10 @@ class _Point:
             case Select(condition=condition, then=then, otherwise=otherwise):
                 holds = self.truth(condition)
                 choosers = self.choosers | set(variables_in(condition))
-                first = self.branch(then, self.chosen & holds, choosers)
-                return np.where(
-                    holds, first, self.branch(otherwise, self.chosen & ~holds, choosers)
-                )
+                # A condition that reads something empty chooses neither.
+                chosen = self.chosen & self.present
+                first = self.branch(then, chosen & holds, choosers)
+                return np.where(holds, first, self.branch(otherwise, chosen & ~holds, choosers))
         raise AssertionError(expr)
 
     def branch(self, expr: Expr, chosen: Array, choosers: frozenset[str]) -> Any:
