@@ -35,6 +35,11 @@ def size_text(cascade: Cascade, tensor: str, axis: int) -> str:
     return f"t_{tensor}.shape[{nameless[own]}]"
 
 
+def nearest(index: str, size: str) -> str:
+    """Text of the index inside that is nearest to one."""
+    return f"max(0, min({index}, {size} - 1))"
+
+
 # Of x compared with values between low and high: when it holds for none of them, and for all.
 # `compiled_kernels.compare` counts relations in this order.
 DECIDED = {
@@ -56,6 +61,8 @@ class Index:
     is_unit: bool = False
     # Variables in which it is not linear.
     bent: frozenset[str] = frozenset()
+    # Its text for who reads before checking, if it may lie outside.
+    near: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +227,7 @@ class Checks:
             name = self.text.fresh("i")
             lines = [f"{name} = {self.at_zero(whole, self.lane)}"]
             self.check(variables, lines, low=f"-{name}", high=f"{size} - {name}")
-            return Index(whole, unit)
+            return Index(whole, unit, near=nearest(whole, size))
         name, holds = self.text.fresh("i"), self.text.fresh("b")
         lines = [*inner.lines, f"{name} = {at}", f"{holds} = ({name} >= 0) and ({name} < {size})"]
         number = name if whole is not None else f"int({name})"
@@ -256,6 +263,7 @@ class Checks:
         names: set[str] = set()
         for axis in parts:
             names |= set(variables_in(access.indices[axis]))
+        index = replace(index, near=nearest(index.text, f"n_{rank}"))
         name, causes = self.text.fresh("i"), frozenset(names)
         if index.is_unit:
             lines = [f"{name} = {self.at_zero(index.text, self.lane)}"]
@@ -412,7 +420,9 @@ class Elements:
         """See Reader."""
         rows, place = self.rows, self.rows.place(access)
         lanes = [index for index in place if rows.uses_lane(index.text)]
-        if self.head is not None and len(lanes) == 1 and lanes[0].is_unit:
+        is_row = len(lanes) == 1 and lanes[0].is_unit and not lanes[0].near
+        place = tuple(replace(index, text=index.near or index.text) for index in place)
+        if self.head is not None and is_row:
             # An index that is known to be in range is a vector.
             name = rows.text.fresh("y")
             self.head.append(f"{name} = {rows.row(f't_{access.tensor}', place, '0', 'lanes')}")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from einsum_cascade.array_shapes import array_groups
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
 from einsum_cascade.compiled_checks import Chunk, size_text
+from einsum_cascade.compiled_empty import split_ranks
 from einsum_cascade.compiled_text import (
     WIDE,
     Arithmetic,
@@ -206,14 +207,15 @@ class Points:
             text, inside = self.index(access, axis)
             place.append(text)
             is_safe = is_safe and inside
+        if is_input:
+            place = self.merged(access, place)
+            is_safe = is_safe and not split_ranks(self.cascade, tensor)
         result = self.text.fresh("r")
         if not is_safe:
             self.text.line(f"{result} = F(0)")
         # Without an element anywhere every point is outside already.
         guard = nullcontext() if is_safe else self.text.block(f"if t_{tensor}.size > 0:")
         with guard:
-            if is_input:
-                place = self.merged(access, place)
             at = ", ".join(place) or "0"
             if tensor in self.partial:
                 causes = self.text.fresh("c")

@@ -31,6 +31,7 @@ from einsum_cascade.compiled_points import Points
 from einsum_cascade.compiled_reductions import Reduction, folded_of
 from einsum_cascade.compiled_rows import lane_of
 from einsum_cascade.compiled_text import Text
+from einsum_cascade.expressions import accesses
 from einsum_cascade.hardware_numbers import Numbers
 from einsum_cascade.operators import REDUCTIONS
 from einsum_cascade.ordering import Loop, Plan
@@ -121,6 +122,9 @@ def _is_flagged(cascade: Cascade, tensor: str) -> bool:
     """True if a tensor is made and read in rows of lanes only, so that a flag tells of each row."""
     readers = [(e, read) for e in cascade.einsums for read in e.reads if read.tensor == tensor]
     makers = [(e, e.target) for e in cascade.defining(tensor)]
+    # A filter reads what is empty, too, so all of it must be written.
+    if any(tensor == read.tensor for e, _ in readers for read in accesses(e.where)):
+        return False
     for einsum, access in (*makers, *readers):
         lane = lane_of(cascade, einsum, ())
         *others, last = access.indices

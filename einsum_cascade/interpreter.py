@@ -406,8 +406,10 @@ class _Point:
         if 0 in source.data.shape:
             # Nothing to read: every point is outside already.
             return np.zeros(())
-        self.exclude(~source.present[tuple(place)], causes)
-        return np.asarray(source.data[tuple(place)])
+        present = source.present[tuple(place)]
+        self.exclude(~present, causes)
+        # A filter on what is empty says something, too: the same, whatever lies there.
+        return np.where(present, source.data[tuple(place)], 0.0)
 
     def truth(self, condition: Condition) -> Array:
         """Where a filter holds."""

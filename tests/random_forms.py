@@ -238,6 +238,9 @@ class Grower:
     def plain(self, tensor: Held, used: list[str]) -> str:
         """Read with variables that are in use."""
         indices = [self.choose([v for v in VARIABLES[rank] if v in used]) for rank in tensor.ranks]
+        if tensor.kind == "value" and self.chance(3):
+            steps = ["-1", "+1", "//2", "+7", "-7"]
+            indices = [v + self.choose(steps) if self.chance() else v for v in indices]
         return f"{tensor.name}[{','.join(indices)}]" if indices else tensor.name
 
     # ---- Einsums ----

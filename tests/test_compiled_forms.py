@@ -180,6 +180,19 @@ def test_a_condition_that_reads_nothing_chooses_nothing():
     np.testing.assert_array_equal(found, [[4, 4, 4, 0, 0]])
 
 
+@pytest.mark.parametrize("features", [0, 2])
+def test_fetched_dots_of_no_terms(features):
+    """They are 0 where a key lies outside, too: nothing was read there."""
+    text = """
+        input A[e,m], B[p,e]
+        S[w,p] = B[p,e]*A[e,I[p]+w-1] where I[p] >= p
+        N[w,p] = exp(S[w,p])
+    """
+    given = {"A": np.ones((features, 3)), "B": np.ones((3, features))}
+    found = agree(text, {"W": 3}, I=[-1.0, 1, 3], **given)["N"]
+    assert features or (found == 1).all()
+
+
 # ---- selections ----
 
 
@@ -188,6 +201,26 @@ def test_a_selection_that_a_filter_tells_apart():
     text = "var n in M\nJ[p,k] = argtopk[n](S[n]) where n <= p\nZ[p] = sum[k](S[J[p,k]])"
     found = agree(text, {"K": 2, "P": 4}, S=[1.0, 5, 3, 7])["Z"]
     np.testing.assert_array_equal(found, [1, 6, 8, 12])
+
+
+# ---- filters on what is read ----
+
+
+def test_filters_read_inside_of_their_arrays():
+    """Before and behind the ends of an array lies memory of others, if any."""
+    rng = np.random.default_rng(0)
+    given = {"A": rng.integers(-2, 3, 7), "B": rng.standard_normal(7)}
+    lines = [
+        "Z0[m] = 2*B[m] where A[m-1] > 0 and A[m+2] > 0",
+        "Z1[m] = sum[p](B[m]*B[p]) where A[m-9] > 0 or A[p+9] > 0 or m > 2",
+        "Z2[m,p] = B[m]*B[p] where A[p-1] > A[m]*B[p]",
+        "C[m] = B[m] where m > 1",
+        "Z3[m,p] = B[m]*B[p] where C[p+1] > A[m]*B[p]",
+    ]
+    agree("var p in M\ninput A[m], B[m]\n" + "\n".join(lines), **given)
+    text = "rank M = M1*M0\ninput A[m1,m0]\nZ[m1] = sum[m0](A[m1,m0]) where A[m1,m0] > 0"
+    agree(text, {"M0": 3}, A=given["A"])
+    agree(text, {"M0": 3}, A=[])
 
 
 # ---- tiles ----
