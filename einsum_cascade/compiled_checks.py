@@ -121,6 +121,18 @@ class Check:
     # Text of whether its row has anything in it, if that is known without it.
     flag: str = ""
 
+    def needs(self, before: Sequence[Check]) -> list[Check]:
+        """Checks before this one that find indices, or rows of them, which it reads."""
+        found: list[Check] = []
+        read = set(re.findall(r"\w+", " ".join((*self.head, *self.lines))))
+        for check in reversed(before):
+            text = " ".join((*check.head, *check.lines))
+            made = {name for name, _ in check.fills} | set(re.findall(r"\b(j\d+) =", text))
+            if made & read:
+                found.insert(0, check)
+                read |= set(re.findall(r"\w+", text))
+        return found
+
 
 @dataclass(slots=True, kw_only=True)
 class Checks:
@@ -420,9 +432,10 @@ class Elements:
         """See Reader."""
         rows, place = self.rows, self.rows.place(access)
         lanes = [index for index in place if rows.uses_lane(index.text)]
-        is_row = len(lanes) == 1 and lanes[0].is_unit and not lanes[0].near
-        place = tuple(replace(index, text=index.near or index.text) for index in place)
-        if self.head is not None and is_row:
+        if any(index.near for index in place):
+            at = ", ".join(index.near or index.text for index in place)
+            return f"(t_{access.tensor}[{at}] if t_{access.tensor}.size > 0 else F(0.0))"
+        if self.head is not None and len(lanes) == 1 and lanes[0].is_unit:
             # An index that is known to be in range is a vector.
             name = rows.text.fresh("y")
             self.head.append(f"{name} = {rows.row(f't_{access.tensor}', place, '0', 'lanes')}")

@@ -137,7 +137,7 @@ class Rows(Checks):
     def prepare(self, outer: list[str], checks: list[Check]) -> None:
         """Write tables of checks that would be found again in each step of a loop around them."""
         text = self.text
-        for check in checks:
+        for i, check in enumerate(checks):
             if id(check) in self.tables or not check.fills:
                 continue
             own = [v for v in outer if v in check.variables]
@@ -153,9 +153,8 @@ class Rows(Checks):
                 depth = text.depth
                 for variable in own:
                     self.open(variable)
-                for other in checks:
-                    if id(other) in self.tables and other.variables <= check.variables:
-                        self.find(other)
+                for other in check.needs(checks[:i]):
+                    self.find(other)
                 for line in (*found, *check.head, *check.lines):
                     text.line(line)
                 text.depth = depth
