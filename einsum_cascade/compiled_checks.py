@@ -35,11 +35,6 @@ def size_text(cascade: Cascade, tensor: str, axis: int) -> str:
     return f"t_{tensor}.shape[{nameless[own]}]"
 
 
-def nearest(index: str, size: str) -> str:
-    """Text of the index inside that is nearest to one."""
-    return f"max(0, min({index}, {size} - 1))"
-
-
 # Of x compared with values between low and high: when it holds for none of them, and for all.
 # `compiled_kernels.compare` counts relations in this order.
 DECIDED = {
@@ -61,8 +56,8 @@ class Index:
     is_unit: bool = False
     # Variables in which it is not linear.
     bent: frozenset[str] = frozenset()
-    # Its text for who reads before checking, if it may lie outside.
-    near: str = ""
+    # Text of whether it lies inside, for who reads before that is checked; none if it does.
+    inside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +122,7 @@ class Check:
         read = set(re.findall(r"\w+", " ".join((*self.head, *self.lines))))
         for check in reversed(before):
             text = " ".join((*check.head, *check.lines))
-            made = {name for name, _ in check.fills} | set(re.findall(r"\b(j\d+) =", text))
+            made = {name for name, _ in check.fills} | set(re.findall(r"\b([bj]\d+) =", text))
             if made & read:
                 found.insert(0, check)
                 read |= set(re.findall(r"\w+", text))
@@ -194,8 +189,8 @@ class Checks:
         *,
         head: Sequence[str] = (),
         is_filter: bool = False,
-    ) -> str:
-        """Add a check lane by lane; return the text of a safe index, if it is about one."""
+    ) -> Index:
+        """Add a check lane by lane; return the index that it makes safe, if it is about one."""
         name, text = self.text.fresh("h"), self.text
         index = text.fresh("j")
         fills = ((name, "np.bool_"), (index, "np.int64"))[: 2 if at else 1]
@@ -204,7 +199,8 @@ class Checks:
         if at:
             body.append(f"    {index}[i] = {at} if {holds} else 0")
         self.check(variables, body, row=name, is_filter=is_filter, fills=fills)
-        return f"{index}[{self.chunk.inside(self.lane)}]"
+        here = self.chunk.inside(self.lane)
+        return Index(f"{index}[{here}]", bent=variables, inside=f"{name}[{here}]")
 
     def place(self, access: Access) -> tuple[Index, ...]:
         """Indices of an access, with all its checks added once."""
@@ -239,16 +235,16 @@ class Checks:
             name = self.text.fresh("i")
             lines = [f"{name} = {self.at_zero(whole, self.lane)}"]
             self.check(variables, lines, low=f"-{name}", high=f"{size} - {name}")
-            return Index(whole, unit, near=nearest(whole, size))
+            return Index(whole, unit, inside=f"0 <= {whole} < {size}")
         name, holds = self.text.fresh("i"), self.text.fresh("b")
         lines = [*inner.lines, f"{name} = {at}", f"{holds} = ({name} >= 0) and ({name} < {size})"]
         number = name if whole is not None else f"int({name})"
         if self.lane in variables:
-            return Index(self.row_check(variables, lines, holds, number, head=head), bent=variables)
+            return self.row_check(variables, lines, holds, number, head=head)
         safe = self.text.fresh("j")
         lines.append(f"{safe} = {number} if {holds} else 0")
         self.check(variables, lines, high=f"lanes if {holds} else 0")
-        return Index(safe, bent=variables)
+        return Index(safe, bent=variables, inside=holds)
 
     def merged(self, access: Access, found: list[Index]) -> list[Index]:
         """Indices of an input's array, whose split ranks are whole."""
@@ -267,7 +263,8 @@ class Checks:
             index = Index(at, unit, bent)
             if self.is_ragged:
                 index = self.ragged(access, parts, rank, index)
-            whole.append(index)
+            insides = [i.inside for i in (*(found[axis] for axis in parts), index) if i.inside]
+            whole.append(replace(index, inside=" and ".join(insides)))
         return whole
 
     def ragged(self, access: Access, parts: tuple[int, ...], rank: str, index: Index) -> Index:
@@ -275,7 +272,7 @@ class Checks:
         names: set[str] = set()
         for axis in parts:
             names |= set(variables_in(access.indices[axis]))
-        index = replace(index, near=nearest(index.text, f"n_{rank}"))
+        index = replace(index, inside=f"0 <= {index.text} < n_{rank}")
         name, causes = self.text.fresh("i"), frozenset(names)
         if index.is_unit:
             lines = [f"{name} = {self.at_zero(index.text, self.lane)}"]
@@ -283,7 +280,7 @@ class Checks:
             return index
         lines = [f"{name} = {index.text}"]
         if self.uses_lane(index.text):
-            return Index(self.row_check(causes, lines, f"{name} < n_{rank}", name), bent=causes)
+            return self.row_check(causes, lines, f"{name} < n_{rank}", name)
         self.check(causes, lines, high=f"lanes if {name} < n_{rank} else 0")
         return index
 
@@ -432,9 +429,11 @@ class Elements:
         """See Reader."""
         rows, place = self.rows, self.rows.place(access)
         lanes = [index for index in place if rows.uses_lane(index.text)]
-        if any(index.near for index in place):
-            at = ", ".join(index.near or index.text for index in place)
-            return f"(t_{access.tensor}[{at}] if t_{access.tensor}.size > 0 else F(0.0))"
+        # What is empty counts as 0.
+        inside = " and ".join(index.inside for index in place if index.inside)
+        if inside:
+            at = ", ".join(index.text for index in place)
+            return f"(t_{access.tensor}[{at}] if {inside} else F(0.0))"
         if self.head is not None and len(lanes) == 1 and lanes[0].is_unit:
             # An index that is known to be in range is a vector.
             name = rows.text.fresh("y")

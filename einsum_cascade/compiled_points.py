@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from einsum_cascade.array_shapes import array_groups
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
 from einsum_cascade.compiled_checks import Chunk, size_text
-from einsum_cascade.compiled_empty import split_ranks
 from einsum_cascade.compiled_text import (
     WIDE,
     Arithmetic,
@@ -202,14 +201,16 @@ class Points:
         """Write a read."""
         tensor = access.tensor
         is_input = tensor in self.cascade.inputs
-        place, is_safe = [], True
+        place: list[str] = []
+        checks: list[str] = []
         for axis in range(len(access.indices)):
             text, inside = self.index(access, axis)
             place.append(text)
-            is_safe = is_safe and inside
+            checks += [inside] if inside else []
         if is_input:
-            place = self.merged(access, place)
-            is_safe = is_safe and not split_ranks(self.cascade, tensor)
+            place, more = self.merged(access, place)
+            checks += more
+        is_safe = not checks
         result = self.text.fresh("r")
         if not is_safe:
             self.text.line(f"{result} = F(0)")
@@ -227,23 +228,25 @@ class Points:
                 parts += [str(self.bits(self.choosers))] if self.choosers else []
                 self.before.append(f"{causes} = {' | '.join(parts) or '0'}")
                 self.exclude_empty(f"not o_{tensor}[{at}]", causes)
-            self.text.line(f"{result} = t_{tensor}[{at}]")
+            # What is empty counts as 0 in a filter.
+            other = f" if {' and '.join(checks)} else F(0)" if checks else ""
+            self.text.line(f"{result} = t_{tensor}[{at}]{other}")
         return result
 
-    def index(self, access: Access, axis: int) -> tuple[str, bool]:
-        """Write the check of one index; return its text, and whether it can't lie outside."""
+    def index(self, access: Access, axis: int) -> tuple[str, str]:
+        """Write the check of one index; return its text, and that of whether it lies inside."""
         cascade = self.cascade
         expr = access.indices[axis]
         dim = cascade.tensor(access.tensor).dims[axis]
         plain = affine(expr)
         whole = integer(expr)
         if axis in self.chunk.axes.get(access.tensor, ()):
-            return self.chunk.inside(plain.variables[0]), True
+            return self.chunk.inside(plain.variables[0]), ""
         if plain.is_plain and cascade.rank_of(plain.variables[0]) == dim.rank:
             step = plain.step or 0
             if 0 <= step <= dim.extra:
                 assert whole is not None
-                return whole, True
+                return whole, ""
         size = size_text(cascade, access.tensor, axis)
         name = self.text.fresh("i")
         text = whole if whole is not None else value(expr, self.text, self, WIDE)
@@ -253,13 +256,14 @@ class Points:
         self.exclude(f"not {inside}", set(variables_in(expr)))
         at = self.text.fresh("j")
         self.text.line(f"{at} = {name if whole is not None else f'int({name})'} if {inside} else 0")
-        return at, False
+        return at, inside
 
-    def merged(self, access: Access, place: list[str]) -> list[str]:
-        """Indices of an input's array, whose split ranks are whole; the last tile may be ragged."""
+    def merged(self, access: Access, place: list[str]) -> tuple[list[str], list[str]]:
+        """Indices of an input's array, whose split ranks are whole, and checks of ragged tiles."""
         cascade = self.cascade
         tensor = cascade.tensor(access.tensor)
         found: list[str] = []
+        checks: list[str] = []
         for rank, axes in array_groups(cascade, tensor):
             if rank is None or len(axes) == 1:
                 found.append(place[axes[0]])
@@ -275,4 +279,5 @@ class Points:
             at = self.text.fresh("j")
             self.text.line(f"{at} = {name} if {name} < n_{rank} else 0")
             found.append(at)
-        return found
+            checks.append(f"{name} < n_{rank}")
+        return found, checks

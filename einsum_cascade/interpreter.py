@@ -395,6 +395,7 @@ class _Point:
         source = self.run.tensors[access.tensor]
         place = []
         causes: set[str] = set()
+        there = np.ones((), dtype=bool)
         for axis, (index, size) in enumerate(zip(access.indices, source.data.shape, strict=True)):
             variables = set(variables_in(index))
             at = np.asarray(self.value(index))
@@ -402,6 +403,7 @@ class _Point:
             inside = (at >= 0) & (at < size)
             self.exclude(~inside, variables)
             place.append(np.where(inside, at, 0).astype(np.intp))
+            there = there & inside
             causes |= variables if axis in source.varying else set()
         if 0 in source.data.shape:
             # Nothing to read: every point is outside already.
@@ -409,7 +411,7 @@ class _Point:
         present = source.present[tuple(place)]
         self.exclude(~present, causes)
         # A filter on what is empty says something, too: the same, whatever lies there.
-        return np.where(present, source.data[tuple(place)], 0.0)
+        return np.where(there & present, source.data[tuple(place)], 0.0)
 
     def truth(self, condition: Condition) -> Array:
         """Where a filter holds."""

@@ -243,6 +243,30 @@ def test_rows_of_a_split_rank_outside_of_its_sweep(lanes):
     agree(text, {"M0": 4}, A=rng.standard_normal((17, lanes)))
 
 
+def test_tables_of_filters_find_their_indices():
+    """What a filter reads is found where its table is written, before the loops find it again."""
+    rng = np.random.default_rng(0)
+    given = {"A": rng.integers(-2, 3, (3, 6)), "C": rng.standard_normal((2, 6))}
+    text = """
+        input A[w,p]
+        var r in P
+        S[p,r,w] = C[e,r]*A[w,p] where A[w-1,p] <= w and p >= e
+        T[r,w,p] = C[e,r]*A[w,p] where A[I[p],r] <= w and A[w-1,p] > 0
+        output S, T
+    """
+    agree(text, I=[2.0, 0, 1, -1, 2, 0], **given)
+
+
+# ---- reductions ----
+
+
+@pytest.mark.parametrize("op", ["sum", "max"])
+def test_a_diagonal_is_no_row(op):
+    """Memory does not run along with a variable that is an index twice."""
+    given = {"A": np.random.default_rng(0).standard_normal((3, 5, 5))}
+    agree(f"var n in M\ninput A[p,m,n]\nZ[p] = {op}[m](A[p,m,m])", **given)
+
+
 # ---- groups ----
 
 
