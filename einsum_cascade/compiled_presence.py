@@ -47,8 +47,12 @@ class Limit:
         return frozenset(name for name, _ in self.factors)
 
     def renamed(self, names: Mapping[str, str]) -> Limit:
-        """The same limit on other names."""
-        return Limit(tuple((names[name], factor) for name, factor in self.factors), self.rest)
+        """The same limit on other names, of which two may be the same on a diagonal."""
+        factors: dict[str, str] = {}
+        for name, factor in self.factors:
+            old = factors.get(names[name])
+            factors[names[name]] = f"({old} + {factor})" if old else factor
+        return Limit(tuple(factors.items()), self.rest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,12 +88,13 @@ class Tables:
         for axis, size in reversed(self.axes(access.tensor)):
             form = affine(access.indices[axis])
             dim = self.cascade.tensor(access.tensor).dims[axis]
-            if self.on_sweep(access.tensor) and dim.rank == self.stage.sweep:
+            is_step = self.on_sweep(access.tensor) and dim.rank == self.stage.sweep
+            if is_step:
                 rest = self.step_row(access, axis, form, stride)
-                if self.held(access.tensor) == WHOLE and form.variables:
-                    factors[form.variables[0]] = stride
-            else:
-                factors[form.variables[0]] = stride
+            if form.variables and (not is_step or self.held(access.tensor) == WHOLE):
+                # On two axes it is a diagonal.
+                old = factors.get(form.variables[0])
+                factors[form.variables[0]] = f"({old} + {stride})" if old else stride
             stride = size if stride == "1" else f"{size}*{stride}"
         return Place(factors, rest)
 

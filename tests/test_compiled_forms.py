@@ -267,6 +267,24 @@ def test_a_diagonal_is_no_row(op):
     agree(f"var n in M\ninput A[p,m,n]\nZ[p] = {op}[m](A[p,m,m])", **given)
 
 
+def test_diagonals_in_tiles():
+    """Rows of a table are found from both axes, and so is what a filter has left empty."""
+    rng = np.random.default_rng(0)
+    given = {"A": rng.standard_normal((33, 5, 5)), "B": rng.standard_normal((3, 5))}
+    text = """
+        var n in M
+        input A[p,m,n]
+        R[p] = max[m](A[p,m,m])
+        D[m,n,p] = 2*A[p,m,n] where m <= n and m + n <= p
+        S[p] = sum[m](D[m,m,p])
+        Z[f,p] = B[f,m]*A[p,m,m]
+        output R, S, Z
+    """
+    (stage,) = ec.compile(ec.parse(text)).stages
+    assert stage.lane == "P"
+    agree(text, **given)
+
+
 # ---- groups ----
 
 
