@@ -293,7 +293,7 @@ class Checks:
             for axis, index in enumerate(access.indices)
             if variables_in(index)
         ]
-        self.before.append(f"{causes} = {' | '.join(parts) or '0'}")
+        self.before.append(f"{causes} = {' | '.join([*parts, f'(s_{tensor} & ANY)'])}")
         test = f"({causes} & {self.bits(frozenset(self.einsum.over))}) == 0"
         if any(check.kept == kept for check in self.checks):
             kept = f"kept_{causes}_{tensor}"

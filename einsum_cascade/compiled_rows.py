@@ -247,9 +247,10 @@ class Rows(Checks):
             others = [other for other in self.checks if other is not check]
             if check.flag and not is_kept:
                 # What is read besides may still empty elements for all steps.
-                kept = [o.kept for o in (check, *others) if o.kept not in ("True", "False")]
-                tests = "".join(f" and not {test}" for test in dict.fromkeys(kept))
-                text.line(f"if not {check.flag}{tests}:")
+                more = [o for o in others if o.kept not in ("True", "False")]
+                tests = [f"not ({o.kept} and {o.bits} != 0)" for o in more]
+                tests = [f"not {check.flag}", f"not {check.kept}", *tests]
+                text.line(f"if {' and '.join(tests)}:")
                 text.line("    continue")
             elif check.flag and name in self.flagged:
                 test = f"some and {check.kept} and not {check.flag}"
