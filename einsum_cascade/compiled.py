@@ -274,7 +274,18 @@ def _width(stages: tuple[Stage, ...], extents: Mapping[str, int]) -> int:
     lanes = [extents[stage.lane] for stage in tiled if stage.lane is not None]
     if tiled and min(lanes) < WIDTHS[0] and not any(stage.sweep for stage in tiled):
         return 0
+    if any(_has_empty_sum(stage, extents) for stage in tiled):
+        return 0
     return next((w for w in WIDTHS if w >= max(lanes, default=1)), WIDTHS[-1])
+
+
+def _has_empty_sum(stage: Stage, extents: Mapping[str, int]) -> bool:
+    """True if a reduction with limits has no points, so that these tell nothing: rows know that."""
+    assert stage.presence is not None
+    return any(
+        limits and any(extents[stage.cascade.rank_of(v)] == 0 for v in einsum.over)
+        for einsum, limits in zip(stage.cascade.einsums, stage.presence.points, strict=True)
+    )
 
 
 def _run_all(run: Any, tasks: Any, arguments: tuple[Any, ...], count: int) -> None:

@@ -285,6 +285,14 @@ def test_diagonals_in_tiles():
     agree(text, **given)
 
 
+@pytest.mark.parametrize("features", [0, 2])
+def test_limits_of_a_reduction_without_points(features):
+    """They exclude nothing, in tiles as anywhere else."""
+    text = "R[n] = max[e](A[e,n]) where n <= 0\nS[0,n] = 1\nS[m+1,n] = S[m,n] + R[n]"
+    found = agree(text, {"M": 3}, A=np.ones((features, 20)))["S"]
+    assert found[3, 5] == (0 if features else -INF)
+
+
 # ---- groups ----
 
 
