@@ -21,32 +21,29 @@ from einsum_cascade.errors import CascadeError, Problem, Source, legal_words
 Array = NDArray[Any]
 
 
+def array_groups(
+    cascade: Cascade, tensor: Tensor
+) -> tuple[tuple[str | None, tuple[int, ...]], ...]:
+    """The axes of an array whose split ranks are whole: rank, and the written axes it is made of.
+
+    Parts may be written in any order and with other ranks between them, and a rank may be there
+    twice: its first parts make up the first whole, the second ones the second.
+    """
+    places: dict[str | None, list[int]] = {}
+    for axis, rank in enumerate(tensor.ranks):
+        places.setdefault(rank, []).append(axis)
+    groups = {axis: (rank, (axis,)) for axis, rank in enumerate(tensor.ranks)}
+    for whole, parts in cascade.splits:
+        for axes in zip(*(places.get(part, []) for part in parts), strict=False):
+            for axis in axes:
+                del groups[axis]
+            groups[min(axes)] = (whole, axes)
+    return tuple(groups[axis] for axis in sorted(groups))
+
+
 def array_ranks(cascade: Cascade, tensor: Tensor, is_split: bool) -> list[str | None]:
     """Ranks of an array for a tensor: parts of a split one by one, or merged into the whole."""
-    ranks: list[str | None] = []
-    for rank in tensor.ranks:
-        whole = cascade.whole_of(rank) if rank else None
-        complete = whole is not None and set(cascade.parts_of(whole)) <= set(tensor.ranks)
-        if is_split or whole == rank or not complete:
-            ranks.append(rank)
-        elif whole not in ranks:
-            ranks.append(whole)
-    return ranks
-
-
-def array_axes(cascade: Cascade, tensor: Tensor) -> list[tuple[int, ...]]:
-    """For each axis of an array whose split ranks are whole, the written axes that make it up."""
-    left = list(range(len(tensor.ranks)))
-    found = []
-    for rank in array_ranks(cascade, tensor, False):
-        parts = (rank,) if rank is None or rank in tensor.ranks else cascade.parts_of(rank)
-        # A rank may be there twice: each axis of it is taken once.
-        axes = []
-        for part in parts:
-            axes.append(next(axis for axis in left if tensor.ranks[axis] == part))
-            left.remove(axes[-1])
-        found.append(tuple(axes))
-    return found
+    return list(tensor.ranks) if is_split else [rank for rank, _ in array_groups(cascade, tensor)]
 
 
 def readings(

@@ -112,6 +112,12 @@ class Einsum:
         return self.target.tensor
 
     @property
+    def filled(self) -> str:
+        """The variable that a top-k fills: neither its map nor its filter has it."""
+        where = () if self.where is None else variables_in(self.where)
+        return next(v for v in self.left if v not in (*variables_in(self.map), *where))
+
+    @property
     def source(self) -> Source:
         """Where it was written."""
         return Source(self.line.file, self.line.number, self.line.indent + 1)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from einsum_cascade import formats
 from einsum_cascade.arguments import Arguments, Readings, read_arguments
-from einsum_cascade.array_shapes import array_axes, batch_index, computed_shape
+from einsum_cascade.array_shapes import array_groups, batch_index, computed_shape
 from einsum_cascade.cascade import Cascade, affine, variables_in
 from einsum_cascade.compiled_cache import module_from
 from einsum_cascade.compiled_factors import factored
@@ -292,7 +292,18 @@ def _width(stages: tuple[Stage, ...], extents: Mapping[str, int]) -> int:
     lanes = [extents[stage.lane] for stage in tiled if stage.lane is not None]
     if tiled and min(lanes) < WIDTHS[0] and not any(stage.sweep for stage in tiled):
         return 0
+    if any(_has_empty_sum(stage, extents) for stage in tiled):
+        return 0
     return next((w for w in WIDTHS if w >= max(lanes, default=1)), WIDTHS[-1])
+
+
+def _has_empty_sum(stage: Stage, extents: Mapping[str, int]) -> bool:
+    """True if a reduction with limits has no points, so that these tell nothing: rows know that."""
+    assert stage.presence is not None
+    return any(
+        limits and any(extents[stage.cascade.rank_of(v)] == 0 for v in einsum.over)
+        for einsum, limits in zip(stage.cascade.einsums, stage.presence.points, strict=True)
+    )
 
 
 def _run_all(run: Any, tasks: Any, arguments: tuple[Any, ...], count: int) -> None:
@@ -322,7 +333,7 @@ def _whole(cascade: Cascade, name: str, given: Arguments) -> Array:
     batch = given.batch_axes[name]
     order: list[int] = []
     shape = list(array.shape[:batch])
-    for axes in array_axes(cascade, tensor):
+    for _, axes in array_groups(cascade, tensor):
         order += axes
         shape.append(int(np.prod([array.shape[batch + axis] for axis in axes])))
     return array.transpose([*range(batch), *(batch + axis for axis in order)]).reshape(shape)

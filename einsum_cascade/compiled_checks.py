@@ -8,13 +8,14 @@ row of flags. A check that no reduced variable takes part in empties elements, o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from einsum_cascade.array_shapes import array_axes, array_ranks
+from einsum_cascade.array_shapes import array_groups, array_ranks
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
+from einsum_cascade.compiled_chunks import Chunk, Index
 from einsum_cascade.compiled_empty import is_safe
 from einsum_cascade.compiled_presence import linear, plus
 from einsum_cascade.compiled_text import WIDE, Arithmetic, Text, integer, truth, value
@@ -50,47 +51,6 @@ MIRRORED = {">=": "<=", ">": "<", "<=": ">=", "<": ">", "==": "==", "!=": "!="}
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
-    """An index of an array; `is_unit` if it is the lane plus something."""
-
-    text: str
-    is_unit: bool = False
-    # Variables in which it is not linear.
-    bent: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Variables that run through a part z <= v < y of their rank, and axes that have only that."""
-
-    variables: tuple[str, ...] = ()
-    axes: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    # Whether `again` says that a batch element before this one had the same empty elements.
-    has_again: bool = False
-
-    def start(self, variable: str) -> str:
-        """Text of where a variable begins."""
-        return f"z_{variable}" if variable in self.variables else "0"
-
-    def at(self, variable: str, lane: str) -> str:
-        """Text of a variable so many steps later."""
-        return plus(self.start(variable), lane)
-
-    def inside(self, variable: str) -> str:
-        """Text of how many steps later it is now."""
-        start = self.start(variable)
-        return f"v_{variable}" if start == "0" else f"(v_{variable} - {start})"
-
-    def count(self, variable: str, rank: str) -> str:
-        """Text of how many steps it takes."""
-        return f"(y_{variable} - z_{variable})" if variable in self.variables else f"n_{rank}"
-
-    def range(self, variable: str, rank: str) -> str:
-        """Text of arguments of range."""
-        return f"z_{variable}, y_{variable}" if variable in self.variables else f"n_{rank}"
-
-
-@dataclass(frozen=True, slots=True)
 class Check:
     """A cause of emptiness: what finds it, where it holds, and whether it empties elements."""
 
@@ -114,6 +74,18 @@ class Check:
     compared: str = ""
     # Text of whether its row has anything in it, if that is known without it.
     flag: str = ""
+
+    def needs(self, before: Sequence[Check]) -> list[Check]:
+        """Checks before this one that find indices, or rows of them, which it reads."""
+        found: list[Check] = []
+        read = set(re.findall(r"\w+", " ".join((*self.head, *self.lines))))
+        for check in reversed(before):
+            text = " ".join((*check.head, *check.lines))
+            made = {name for name, _ in check.fills} | set(re.findall(r"\b([bj]\d+) =", text))
+            if made & read:
+                found.insert(0, check)
+                read |= set(re.findall(r"\w+", text))
+        return found
 
 
 @dataclass(slots=True, kw_only=True)
@@ -176,8 +148,8 @@ class Checks:
         *,
         head: Sequence[str] = (),
         is_filter: bool = False,
-    ) -> str:
-        """Add a check lane by lane; return the text of a safe index, if it is about one."""
+    ) -> Index:
+        """Add a check lane by lane; return the index that it makes safe, if it is about one."""
         name, text = self.text.fresh("h"), self.text
         index = text.fresh("j")
         fills = ((name, "np.bool_"), (index, "np.int64"))[: 2 if at else 1]
@@ -186,7 +158,8 @@ class Checks:
         if at:
             body.append(f"    {index}[i] = {at} if {holds} else 0")
         self.check(variables, body, row=name, is_filter=is_filter, fills=fills)
-        return f"{index}[{self.chunk.inside(self.lane)}]"
+        here = self.chunk.inside(self.lane)
+        return Index(f"{index}[{here}]", bent=variables, inside=f"{name}[{here}]")
 
     def place(self, access: Access) -> tuple[Index, ...]:
         """Indices of an access, with all its checks added once."""
@@ -221,24 +194,23 @@ class Checks:
             name = self.text.fresh("i")
             lines = [f"{name} = {self.at_zero(whole, self.lane)}"]
             self.check(variables, lines, low=f"-{name}", high=f"{size} - {name}")
-            return Index(whole, unit)
+            return Index(whole, unit, inside=f"0 <= {whole} < {size}")
         name, holds = self.text.fresh("i"), self.text.fresh("b")
         lines = [*inner.lines, f"{name} = {at}", f"{holds} = ({name} >= 0) and ({name} < {size})"]
         number = name if whole is not None else f"int({name})"
         if self.lane in variables:
-            return Index(self.row_check(variables, lines, holds, number, head=head), bent=variables)
+            return self.row_check(variables, lines, holds, number, head=head)
         safe = self.text.fresh("j")
         lines.append(f"{safe} = {number} if {holds} else 0")
         self.check(variables, lines, high=f"lanes if {holds} else 0")
-        return Index(safe, bent=variables)
+        return Index(safe, bent=variables, inside=holds)
 
     def merged(self, access: Access, found: list[Index]) -> list[Index]:
         """Indices of an input's array, whose split ranks are whole."""
         tensor = self.cascade.tensor(access.tensor)
         whole: list[Index] = []
-        ranks = array_ranks(self.cascade, tensor, False)
-        for rank, parts in zip(ranks, array_axes(self.cascade, tensor), strict=True):
-            if rank is None or rank in tensor.ranks:
+        for rank, parts in array_groups(self.cascade, tensor):
+            if rank is None or len(parts) == 1:
                 whole.append(found[parts[0]])
                 continue
             at = ""
@@ -250,7 +222,8 @@ class Checks:
             index = Index(at, unit, bent)
             if self.is_ragged:
                 index = self.ragged(access, parts, rank, index)
-            whole.append(index)
+            insides = [i.inside for i in (*(found[axis] for axis in parts), index) if i.inside]
+            whole.append(replace(index, inside=" and ".join(insides)))
         return whole
 
     def ragged(self, access: Access, parts: tuple[int, ...], rank: str, index: Index) -> Index:
@@ -258,6 +231,7 @@ class Checks:
         names: set[str] = set()
         for axis in parts:
             names |= set(variables_in(access.indices[axis]))
+        index = replace(index, inside=f"0 <= {index.text} < n_{rank}")
         name, causes = self.text.fresh("i"), frozenset(names)
         if index.is_unit:
             lines = [f"{name} = {self.at_zero(index.text, self.lane)}"]
@@ -265,7 +239,7 @@ class Checks:
             return index
         lines = [f"{name} = {index.text}"]
         if self.uses_lane(index.text):
-            return Index(self.row_check(causes, lines, f"{name} < n_{rank}", name), bent=causes)
+            return self.row_check(causes, lines, f"{name} < n_{rank}", name)
         self.check(causes, lines, high=f"lanes if {name} < n_{rank} else 0")
         return index
 
@@ -278,7 +252,9 @@ class Checks:
             for axis, index in enumerate(access.indices)
             for variable in variables_in(index)
         ]
-        self.before.append(f"{causes} = {moved_bits(f's_{tensor}', moves)}")
+        # Something is empty where that is, too, if it varies along nothing.
+        own = f"(s_{tensor} & ANY)"
+        self.before.append(f"{causes} = {' | '.join([*moved_bits(f's_{tensor}', moves), own])}")
         reduced = self.bits(frozenset(self.einsum.over))
         if any(check.kept == kept for check in self.checks):
             kept = f"kept_{causes}_{tensor}"
@@ -426,6 +402,11 @@ class Elements:
         """See Reader."""
         rows, place = self.rows, self.rows.place(access)
         lanes = [index for index in place if rows.uses_lane(index.text)]
+        # What is empty counts as 0.
+        inside = " and ".join(index.inside for index in place if index.inside)
+        if inside:
+            at = ", ".join(index.text for index in place)
+            return f"(t_{access.tensor}[{at}] if {inside} else F(0.0))"
         if self.head is not None and len(lanes) == 1 and lanes[0].is_unit:
             # An index that is known to be in range is a vector.
             name = rows.text.fresh("y")

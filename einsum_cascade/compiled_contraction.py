@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from einsum_cascade.cascade import variables_in
-from einsum_cascade.compiled_checks import Index
+from einsum_cascade.compiled_chunks import Index
 from einsum_cascade.compiled_presence import linear
 from einsum_cascade.compiled_rows import Rows, Views
 from einsum_cascade.compiled_text import Arithmetic, arithmetic_of, value

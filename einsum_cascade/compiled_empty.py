@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from einsum_cascade.array_shapes import array_ranks
+from einsum_cascade.array_shapes import array_groups
 from einsum_cascade.cascade import Cascade, Einsum, affine, part_at
 from einsum_cascade.expressions import Access, Condition, Expr, Select, accesses, walk
 from einsum_cascade.operators import REDUCTIONS
@@ -77,9 +77,8 @@ def split_ranks(cascade: Cascade, name: str) -> list[str]:
     """Split ranks that are whole in an input's array."""
     if name not in cascade.inputs:
         return []
-    tensor = cascade.tensor(name)
-    ranks = array_ranks(cascade, tensor, False)
-    return [rank for rank in ranks if rank is not None and rank not in tensor.ranks]
+    groups = array_groups(cascade, cascade.tensor(name))
+    return [rank for rank, axes in groups if rank is not None and len(axes) > 1]
 
 
 def is_safe(cascade: Cascade, access: Access, axis: int) -> bool:

@@ -119,9 +119,11 @@ class Gather(Contraction):
                 text.line(f"k.outside(inside, {check.low or '0'}, {check.high})")
         of_fetched = self.offset(form.fetched)
         text.line("row = places[key]")
+        # A dot of no terms is 0 wherever its row is.
+        holds = "inside[i] or not some" if form.is_dot else "inside[i]"
         with text.block("for i in range(lanes):"):
             text.line(f"v_{self.lane} = {self.chunk.at(self.lane, 'i')}")
-            text.line(f"row[i] = {summed(self.start(of_fetched, (along,)))} if inside[i] else -1")
+            text.line(f"row[i] = {summed(self.start(of_fetched, (along,)))} if {holds} else -1")
         # What the key moves in memory: the result of a dot, the weight in a mix.
         moved = self.of_target() if form.is_dot else self.offset(form.still)
         text.line(f"begin[key] = {summed(self.start(moved, (self.lane,)))}")

@@ -76,8 +76,10 @@ def _last(
     ]
     steps = tuple(step for step in rest if isinstance(step, Einsum) and step.name in best)
     readers = {read.tensor for e in cascade.einsums if e.name not in best for read in e.reads}
+    # A state goes on in a recurrence, whether anything else reads it or not.
+    elsewhere = readers | {e.name for e in cascade.einsums if e not in steps}
     local = frozenset(
-        name for name in best if name not in readers and cascade.tensor(name).role != "output"
+        name for name in best if name not in elsewhere and cascade.tensor(name).role != "output"
     )
     return Group(steps, tuple(chunks), local)
 
@@ -101,11 +103,17 @@ def _grown(
         if not readers and made != name:
             continue
         for one in reversed(axes):
-            if _is_free(cascade, made, one) and all(
-                _variable(e, found) == _plain(read.indices[one])
-                for e in readers
-                for read in e.reads
-                if read.tensor == made
+            # Chunks of a part of a concatenated rank are no chunks of the whole.
+            is_same = cascade.tensor(made).dims[one].rank == cascade.tensor(name).dims[axis].rank
+            if (
+                is_same
+                and _is_free(cascade, made, one)
+                and all(
+                    _variable(e, found) == _plain(read.indices[one])
+                    for e in readers
+                    for read in e.reads
+                    if read.tensor == made
+                )
             ):
                 found[made] = one
                 break
@@ -132,6 +140,6 @@ def _is_free(cascade: Cascade, name: str, axis: int) -> bool:
         if variable is None or cascade.rank_of(variable) != dim.rank:
             return False
         selects = einsum.op is not None and REDUCTIONS[einsum.op].selects
-        if selects and variable not in variables_in(einsum.map):
+        if selects and variable == einsum.filled:
             return False
     return True

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from einsum_cascade.array_shapes import array_axes, array_ranks
+from einsum_cascade.array_shapes import array_groups
 from einsum_cascade.cascade import Cascade, Einsum, affine, variables_in
-from einsum_cascade.compiled_checks import Chunk, size_text
+from einsum_cascade.compiled_checks import size_text
+from einsum_cascade.compiled_chunks import Chunk
 from einsum_cascade.compiled_text import (
     WIDE,
     Arithmetic,
@@ -63,7 +64,7 @@ class Points:
         depth = text.depth
         new = ""
         if row is not None and row.selects:
-            new = next(v for v in einsum.left if v not in variables_in(einsum.map))
+            new = einsum.filled
             over = einsum.over[0]
             text.line(f"best = np.empty(n_{self.cascade.rank_of(new)}, F)")
             text.line("which = np.empty(len(best), np.int64)")
@@ -182,7 +183,10 @@ class Points:
     def chosen(self, holds: str, variables: tuple[str, ...]) -> Iterator[None]:
         """See Reader: a branch of a selection."""
         before = self.where, self.choosers
-        self.where = (*self.where, holds)
+        # A condition that reads something empty chooses neither branch.
+        name = self.text.fresh("h")
+        self.text.line(f"{name} = ok and {holds}")
+        self.where = (*self.where, name)
         self.choosers = self.choosers | set(variables)
         yield
         self.where, self.choosers = before
@@ -198,19 +202,22 @@ class Points:
         """Write a read."""
         tensor = access.tensor
         is_input = tensor in self.cascade.inputs
-        place, is_safe = [], True
+        place: list[str] = []
+        checks: list[str] = []
         for axis in range(len(access.indices)):
             text, inside = self.index(access, axis)
             place.append(text)
-            is_safe = is_safe and inside
+            checks += [inside] if inside else []
+        if is_input:
+            place, more = self.merged(access, place)
+            checks += more
+        is_safe = not checks
         result = self.text.fresh("r")
         if not is_safe:
             self.text.line(f"{result} = F(0)")
         # Without an element anywhere every point is outside already.
         guard = nullcontext() if is_safe else self.text.block(f"if t_{tensor}.size > 0:")
         with guard:
-            if is_input:
-                place = self.merged(access, place)
             at = ", ".join(place) or "0"
             if tensor in self.partial:
                 causes = self.text.fresh("c")
@@ -222,23 +229,25 @@ class Points:
                 parts += [str(self.bits(self.choosers))] if self.choosers else []
                 self.before.append(f"{causes} = {' | '.join(parts) or '0'}")
                 self.exclude_empty(f"not o_{tensor}[{at}]", causes)
-            self.text.line(f"{result} = t_{tensor}[{at}]")
+            # What is empty counts as 0 in a filter.
+            other = f" if {' and '.join(checks)} else F(0)" if checks else ""
+            self.text.line(f"{result} = t_{tensor}[{at}]{other}")
         return result
 
-    def index(self, access: Access, axis: int) -> tuple[str, bool]:
-        """Write the check of one index; return its text, and whether it can't lie outside."""
+    def index(self, access: Access, axis: int) -> tuple[str, str]:
+        """Write the check of one index; return its text, and that of whether it lies inside."""
         cascade = self.cascade
         expr = access.indices[axis]
         dim = cascade.tensor(access.tensor).dims[axis]
         plain = affine(expr)
         whole = integer(expr)
         if axis in self.chunk.axes.get(access.tensor, ()):
-            return self.chunk.inside(plain.variables[0]), True
+            return self.chunk.inside(plain.variables[0]), ""
         if plain.is_plain and cascade.rank_of(plain.variables[0]) == dim.rank:
             step = plain.step or 0
             if 0 <= step <= dim.extra:
                 assert whole is not None
-                return whole, True
+                return whole, ""
         size = size_text(cascade, access.tensor, axis)
         name = self.text.fresh("i")
         text = whole if whole is not None else value(expr, self.text, self, WIDE)
@@ -248,16 +257,16 @@ class Points:
         self.exclude(f"not {inside}", set(variables_in(expr)))
         at = self.text.fresh("j")
         self.text.line(f"{at} = {name if whole is not None else f'int({name})'} if {inside} else 0")
-        return at, False
+        return at, inside
 
-    def merged(self, access: Access, place: list[str]) -> list[str]:
-        """Indices of an input's array, whose split ranks are whole; the last tile may be ragged."""
+    def merged(self, access: Access, place: list[str]) -> tuple[list[str], list[str]]:
+        """Indices of an input's array, whose split ranks are whole, and checks of ragged tiles."""
         cascade = self.cascade
         tensor = cascade.tensor(access.tensor)
         found: list[str] = []
-        ranks = array_ranks(cascade, tensor, False)
-        for rank, axes in zip(ranks, array_axes(cascade, tensor), strict=True):
-            if rank is None or rank in tensor.ranks:
+        checks: list[str] = []
+        for rank, axes in array_groups(cascade, tensor):
+            if rank is None or len(axes) == 1:
                 found.append(place[axes[0]])
                 continue
             causes: set[str] = set()
@@ -271,4 +280,5 @@ class Points:
             at = self.text.fresh("j")
             self.text.line(f"{at} = {name} if {name} < n_{rank} else 0")
             found.append(at)
-        return found
+            checks.append(f"{name} < n_{rank}")
+        return found, checks

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from einsum_cascade.array_shapes import array_ranks
+from einsum_cascade.array_shapes import array_groups
 from einsum_cascade.cascade import Cascade, affine
 from einsum_cascade.compiled_text import integer, is_fixed
 from einsum_cascade.expressions import (
@@ -47,8 +47,12 @@ class Limit:
         return frozenset(name for name, _ in self.factors)
 
     def renamed(self, names: Mapping[str, str]) -> Limit:
-        """The same limit on other names."""
-        return Limit(tuple((names[name], factor) for name, factor in self.factors), self.rest)
+        """The same limit on other names, of which two may be the same on a diagonal."""
+        factors: dict[str, str] = {}
+        for name, factor in self.factors:
+            old = factors.get(names[name])
+            factors[names[name]] = f"({old} + {factor})" if old else factor
+        return Limit(tuple(factors.items()), self.rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +133,12 @@ def _read_limits(
         return [limit.renamed(names) for limit in found]
     tensor = cascade.tensor(access.tensor)
     limits = []
-    for rank in array_ranks(cascade, tensor, False):
-        if rank is None or rank in tensor.ranks:
+    for rank, axes in array_groups(cascade, tensor):
+        if len(axes) == 1:
             continue
         factors, stride = [], ""
-        for part in reversed(cascade.parts_of(rank)):
-            form = affine(access.indices[tensor.ranks.index(part)])
+        for axis in reversed(axes):
+            form, part = affine(access.indices[axis]), tensor.ranks[axis]
             if not form.is_plain or form.step != 0:
                 raise NotTiledError(f"{access} shifts a part of {rank}")
             factors.append((form.variables[0], minus("0", stride or "1")))

@@ -36,8 +36,9 @@ def folded_of(cascade: Cascade, einsum: Einsum, fixed: tuple[str, ...]) -> str |
         """True if memory runs along with it wherever it is read."""
         reads = [read for read in einsum.reads if variable in variables_in(read)]
         return bool(reads) and all(
-            [variable in variables_in(index) for index in read.indices].index(True)
-            == len(read.indices) - 1
+            # On two axes it is a diagonal.
+            [axis for axis, index in enumerate(read.indices) if variable in variables_in(index)]
+            == [len(read.indices) - 1]
             for read in reads
         )
 

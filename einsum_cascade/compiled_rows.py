@@ -14,7 +14,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
-from einsum_cascade.compiled_checks import Check, Checks, Elements, Index
+from einsum_cascade.compiled_checks import Check, Checks, Elements
+from einsum_cascade.compiled_chunks import Index
 from einsum_cascade.compiled_empty import is_safe, split_ranks
 from einsum_cascade.compiled_hoists import Hoist, hoists
 from einsum_cascade.compiled_presence import plus
@@ -143,7 +144,7 @@ class Rows(Checks):
     def prepare(self, outer: list[str], checks: list[Check]) -> None:
         """Write tables of checks that would be found again in each step of a loop around them."""
         text = self.text
-        for check in checks:
+        for i, check in enumerate(checks):
             if id(check) in self.tables or not check.fills:
                 continue
             own = [v for v in outer if v in check.variables]
@@ -159,9 +160,8 @@ class Rows(Checks):
                 depth = text.depth
                 for variable in own:
                     self.open(variable)
-                for other in checks:
-                    if id(other) in self.tables and other.variables <= check.variables:
-                        self.find(other)
+                for other in check.needs(checks[:i]):
+                    self.find(other)
                 for line in (*found, *check.head, *check.lines):
                     text.line(line)
                 text.depth = depth
@@ -229,8 +229,9 @@ class Rows(Checks):
             with self.undecided(filters):
                 for i, check in enumerate(filters):
                     # Where nothing is left, terms about the same variables tell nothing new.
+                    told = f"(c & {check.bits} != {check.bits} or k.anything(el))"
                     tests = [f"not ({check.always})"] if self.is_decided(check) else []
-                    tests += ["k.anything(el)"] if i else []
+                    tests += [told] if i else []
                     if self.is_decided(check):
                         # It does not hold for no lane, so what is left is to compare.
                         tests += [self.some, f"k.keep(el, {check.compared})"]
@@ -250,11 +251,21 @@ class Rows(Checks):
         """Write what goes on with the next step where a row that is read is all empty."""
         text, name = self.text, self.einsum.name
         for check in checks:
+            others = [other for other in self.checks if other is not check]
             if check.flag and not is_kept:
-                text.line(f"if not {check.flag} and not {check.kept}:")
+                # What is read besides may still empty elements for all steps.
+                more = [o for o in others if o.kept not in ("True", "False")]
+                tests = [f"not ({o.kept} and {o.bits} != 0)" for o in more]
+                tests = [f"not {check.flag}", f"not {check.kept}", *tests]
+                text.line(f"if {' and '.join(tests)}:")
                 text.line("    continue")
             elif check.flag and name in self.flagged:
-                with text.block(f"if {self.some} and {check.kept} and not {check.flag}:"):
+                test = f"{self.some} and {check.kept} and not {check.flag}"
+                bits = dict.fromkeys(o.bits for o in others if o.kept != "False" and o.bits != "0")
+                if bits:
+                    # And may tell that it varies along more variables.
+                    test += f" and ({' | '.join(bits)}) & ~(c | {check.bits}) == 0"
+                with text.block(f"if {test}:"):
                     text.line(f"{self.flag(name, self.goal())} = False")
                     text.line(f"c |= {check.bits} | ANY")
                     text.line("continue")

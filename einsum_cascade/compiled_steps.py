@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
-from einsum_cascade.compiled_checks import Chunk
+from einsum_cascade.compiled_chunks import Chunk
 from einsum_cascade.compiled_empty import (
     FILTER,
     GAP,
@@ -32,6 +32,7 @@ from einsum_cascade.compiled_reductions import Reduction, folded_of
 from einsum_cascade.compiled_rows import lane_of
 from einsum_cascade.compiled_text import Text
 from einsum_cascade.compiled_tidy import moved_bits, without_unused
+from einsum_cascade.expressions import accesses
 from einsum_cascade.hardware_numbers import Numbers
 from einsum_cascade.operators import REDUCTIONS
 from einsum_cascade.ordering import Loop, Plan
@@ -124,6 +125,9 @@ def _is_flagged(cascade: Cascade, tensor: str) -> bool:
     """True if a tensor is made and read in rows of lanes only, so that a flag tells of each row."""
     readers = [(e, read) for e in cascade.einsums for read in e.reads if read.tensor == tensor]
     makers = [(e, e.target) for e in cascade.defining(tensor)]
+    # A filter reads what is empty, too, so all of it must be written.
+    if any(tensor == read.tensor for e, _ in readers for read in accesses(e.where)):
+        return False
     for einsum, access in (*makers, *readers):
         lane = lane_of(cascade, einsum, ())
         *others, last = access.indices
@@ -248,7 +252,7 @@ class _Writer:
             for i, name in enumerate(self.steps.names):
                 if re.search(rf"\bs_{name}\b", found):
                     text.line(f"s_{name} = s[{i}]")
-            if re.search(r"\bc \|= ", found):
+            if re.search(r"\bc\b", found):
                 text.line("c = 0")
             text.lines += body.lines
             if is_varied:
@@ -262,7 +266,7 @@ class _Writer:
             for axis, index in enumerate(einsum.target.indices)
             if variables_in(index)
         ]
-        return moved_bits("c", [*moves, (ANY, ANY)])
+        return " | ".join(moved_bits("c", [*moves, (ANY, ANY)]))
 
     def einsum(
         self, einsum: Einsum, fixed: tuple[str, ...], chunk: Chunk, suffix: str, text: Text

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from einsum_cascade.array_shapes import array_axes, array_ranks
+from einsum_cascade.array_shapes import array_groups
 from einsum_cascade.cascade import Affine, Cascade, Einsum, affine, variables_in
 from einsum_cascade.compiled_plan import ROLLING, SLAB, WHOLE, Stage
 from einsum_cascade.compiled_presence import Limit, plus, times
@@ -88,12 +88,13 @@ class Tables:
         for axis, size in reversed(self.axes(access.tensor)):
             form = affine(access.indices[axis])
             dim = self.cascade.tensor(access.tensor).dims[axis]
-            if self.on_sweep(access.tensor) and dim.rank == self.stage.sweep:
+            is_step = self.on_sweep(access.tensor) and dim.rank == self.stage.sweep
+            if is_step:
                 rest = self.step_row(access, axis, form, stride)
-                if self.held(access.tensor) == WHOLE and form.variables:
-                    factors[form.variables[0]] = stride
-            else:
-                factors[form.variables[0]] = stride
+            if form.variables and (not is_step or self.held(access.tensor) == WHOLE):
+                # On two axes it is a diagonal.
+                old = factors.get(form.variables[0])
+                factors[form.variables[0]] = f"({old} + {stride})" if old else stride
             stride = size if stride == "1" else f"{size}*{stride}"
         return Place(factors, rest)
 
@@ -117,8 +118,7 @@ class Tables:
         tensor = self.cascade.tensor(access.tensor)
         factors: dict[str, str] = {}
         stride = "1"
-        ranks = array_ranks(self.cascade, tensor, False)
-        for rank, axes in reversed(list(zip(ranks, array_axes(self.cascade, tensor), strict=True))):
+        for rank, axes in reversed(array_groups(self.cascade, tensor)):
             inner = stride
             for axis in reversed(axes):
                 part = tensor.ranks[axis]
@@ -146,5 +146,7 @@ class Tables:
         return [limit.renamed(names) for limit in found]
 
     def stepping(self, einsum: Einsum) -> set[str]:
-        """Variables over the sweep."""
+        """Variables over the sweep, inside of it; outside they are rows like any other."""
+        if einsum not in self.stage.body:
+            return set()
         return {v for v in einsum.variables if self.cascade.rank_of(v) == self.stage.sweep}

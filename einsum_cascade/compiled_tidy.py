@@ -81,12 +81,12 @@ def _terms(node: ast.expr) -> _Sum:
     return {(f"({ast.unparse(node)})",): 1}
 
 
-def moved_bits(name: str, moves: Iterable[tuple[int, int]]) -> str:
-    """Text of a word with bits of another one in other places, as pairs of from and to.
+def moved_bits(name: str, moves: Iterable[tuple[int, int]]) -> list[str]:
+    """Texts whose union is a word with bits of another one in other places, pairs of from and to.
 
     Example:
         >>> moved_bits("c", [(0, 0), (1, 1), (2, 0)])
-        '(c & 3) | ((c & 4) >> 2)'
+        ['(c & 3)', '((c & 4) >> 2)']
     """
     masks: dict[int, int] = {}
     for source, to in moves:
@@ -95,4 +95,4 @@ def moved_bits(name: str, moves: Iterable[tuple[int, int]]) -> str:
     for shift, mask in masks.items():
         kept = f"({name} & {mask})"
         parts.append(kept if not shift else f"({kept} {'<<' if shift > 0 else '>>'} {abs(shift)})")
-    return " | ".join(parts) or "0"
+    return parts

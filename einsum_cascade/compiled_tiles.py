@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from einsum_cascade.array_shapes import array_axes, array_ranks
+from einsum_cascade.array_shapes import array_groups
 from einsum_cascade.cascade import Cascade, Einsum, variables_in
 from einsum_cascade.compiled_bounds import Bounds
 from einsum_cascade.compiled_forms import Forms, names_outside
@@ -103,9 +103,7 @@ class _Kernel:
             row = f"({row})*{size} + {at}" if row else at
         place = []
         cascade, ranks = self.tables.cascade, self.tables.cascade.tensor(tensor).ranks
-        whole_ranks = array_ranks(cascade, cascade.tensor(tensor), False)
-        whole_axes = array_axes(cascade, cascade.tensor(tensor))
-        for rank, parts in zip(whole_ranks, whole_axes, strict=True):
+        for rank, parts in array_groups(cascade, cascade.tensor(tensor)):
             if rank == self.tables.stage.lane:
                 place.append("p0 + l")
                 continue

@@ -100,10 +100,8 @@ def _ties(cascade: Cascade, found: Mapping[str, int]) -> Iterator[tuple[str, str
             ranks = [cascade.rank_of(name) for name in names]
             yield from ((a, b, 0) for a in ranks for b in ranks if a != b)
         if einsum.op is not None and REDUCTIONS[einsum.op].selects:
-            new = [v for v in einsum.left if v not in variables_in(einsum.map)]
-            for variable in new:
-                for over in einsum.over:
-                    yield cascade.rank_of(variable), cascade.rank_of(over), 4
+            for over in einsum.over:
+                yield cascade.rank_of(einsum.filled), cascade.rank_of(over), 4
         for read in einsum.reads:
             for dim, index in zip(cascade.tensor(read.tensor).dims, read.indices, strict=True):
                 form = affine(index)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from einsum_cascade.arguments import Arguments, read_arguments
-from einsum_cascade.array_shapes import array_ranks, batch_index, computed_shape
+from einsum_cascade.array_shapes import array_groups, batch_index, computed_shape
 from einsum_cascade.cascade import Cascade, Einsum, Tensor, affine, variables_in
 from einsum_cascade.errors import CascadeError
 from einsum_cascade.expressions import (
@@ -130,16 +130,19 @@ def _split(
     present = np.ones(data.shape, dtype=bool)
     varying: set[int] = set()
     if not is_split:
-        for axis, rank in reversed(list(enumerate(array_ranks(cascade, tensor, False)))):
-            parts = cascade.parts_of(rank) if rank else ()
-            if rank not in tensor.ranks and len(parts) > 1:
-                shape = tuple(extents[part] for part in parts)
+        groups = array_groups(cascade, tensor)
+        for axis, (_, axes) in reversed(list(enumerate(groups))):
+            if len(axes) > 1:
+                shape = tuple(extents[tensor.ranks[part] or ""] for part in axes)
                 pad = [(0, 0)] * data.ndim
                 pad[axis] = (0, int(np.prod(shape)) - data.shape[axis])
                 full = (*data.shape[:axis], *shape, *data.shape[axis + 1 :])
                 data = np.pad(data, pad).reshape(full)
                 present = np.pad(present, pad).reshape(full)
-                varying |= {i for i, name in enumerate(tensor.ranks) if name in parts}
+                varying |= set(axes)
+        # Parts that are not next to each other, or not outermost first.
+        order = np.argsort([axis for _, axes in groups for axis in axes])
+        data, present = data.transpose(order), present.transpose(order)
     return _Values(data, present, varying)
 
 
@@ -158,6 +161,9 @@ class _Run:
         """Run a plan; `fixed` maps ranks of enclosing recurrences to their coordinate."""
         for step in steps:
             if isinstance(step, Loop):
+                # Without a step of the loop, all that is computed in it is there and has no size.
+                for einsum in step.einsums:
+                    self.target(einsum)
                 coordinates = range(self.extents[step.rank])
                 for at in reversed(coordinates) if step.is_descending else coordinates:
                     self.run(step.body, {**fixed, step.rank: at})
@@ -174,7 +180,7 @@ class _Run:
         target = self.target(einsum)
         points = int(np.prod([len(r) for r in ranges.values()], dtype=object))
         # What a populate fills comes from one sort, so it can't be cut.
-        whole = _new(einsum) if einsum.op is not None and REDUCTIONS[einsum.op].selects else None
+        whole = einsum.filled if einsum.op is not None and REDUCTIONS[einsum.op].selects else None
         kept = (v for v in einsum.left if v != whole)
         free = max(kept, key=lambda v: len(ranges[v]), default=None)
         if free is None or points <= SLICE_POINTS:
@@ -208,8 +214,7 @@ class _Run:
         # A populated variable (k of a top-k) is written but not iterated over.
         selects = einsum.op is not None and REDUCTIONS[einsum.op].selects
         if selects:
-            inner = (*variables_in(einsum.map), *einsum.over)
-            order = tuple(v for v in order if v in inner)
+            order = tuple(v for v in order if v != einsum.filled)
         grid = {v: ranges[v].reshape([-1 if w == v else 1 for w in order]) for v in order}
         shape = tuple(len(ranges[v]) for v in order)
         functions = FLOAT64
@@ -225,19 +230,20 @@ class _Run:
         axes = tuple(order.index(v) for v in einsum.over)
         left = {v: ranges[v] for v in einsum.left}
         if selects:
-            values, present = _select(einsum, values, present, axes[0], len(left[_new(einsum)]))
+            values, present = _select(einsum, values, present, axes[0], len(left[einsum.filled]))
             kept = [v for v in order if v not in einsum.over]
-            lined = [*kept, _new(einsum)]
+            lined = [*kept, einsum.filled]
             values = np.transpose(values, [lined.index(v) for v in einsum.left])
             present = np.transpose(present, [lined.index(v) for v in einsum.left])
         elif einsum.op is not None:
             row = REDUCTIONS[einsum.op]
             values = np.where(present, values, row.identity)
-            reducer: Any = {"add": np.add, "max": np.maximum, "min": np.minimum}.get(
-                row.combine, np.multiply
-            )
-            if self.numbers is not None:
-                combine = self.numbers.functions(einsum)[row.combine]
+            reducer: Any = {"add": np.add, "max": np.maximum, "min": np.minimum}.get(row.combine)
+            # A product is the language's, in which nothing times infinity is nothing.
+            if self.numbers is not None or reducer is None:
+                numbers = self.numbers
+                own = FLOAT64 if numbers is None else numbers.functions(einsum)
+                combine = own[row.combine]
                 values = _one_by_one(combine, values, present, axes, row.identity)
             else:
                 with np.errstate(invalid="ignore", over="ignore", under="ignore"):
@@ -291,11 +297,6 @@ def _one_by_one(
 def _axes(einsum: Einsum) -> list[str | None]:
     """The variable of each left index; None for a fixed coordinate."""
     return [(variables_in(index) or (None,))[0] for index in einsum.target.indices]
-
-
-def _new(einsum: Einsum) -> str:
-    """The variable that a populate fills: on the left, but not on the right."""
-    return next(v for v in einsum.left if v not in variables_in(einsum.map))
 
 
 def _select(
@@ -375,10 +376,10 @@ class _Point:
             case Select(condition=condition, then=then, otherwise=otherwise):
                 holds = self.truth(condition)
                 choosers = self.choosers | set(variables_in(condition))
-                first = self.branch(then, self.chosen & holds, choosers)
-                return np.where(
-                    holds, first, self.branch(otherwise, self.chosen & ~holds, choosers)
-                )
+                # A condition that reads something empty chooses neither.
+                chosen = self.chosen & self.present
+                first = self.branch(then, chosen & holds, choosers)
+                return np.where(holds, first, self.branch(otherwise, chosen & ~holds, choosers))
         raise AssertionError(expr)
 
     def branch(self, expr: Expr, chosen: Array, choosers: frozenset[str]) -> Any:
@@ -394,6 +395,7 @@ class _Point:
         source = self.run.tensors[access.tensor]
         place = []
         causes: set[str] = set()
+        there = np.ones((), dtype=bool)
         for axis, (index, size) in enumerate(zip(access.indices, source.data.shape, strict=True)):
             variables = set(variables_in(index))
             at = np.asarray(self.value(index))
@@ -401,12 +403,15 @@ class _Point:
             inside = (at >= 0) & (at < size)
             self.exclude(~inside, variables)
             place.append(np.where(inside, at, 0).astype(np.intp))
+            there = there & inside
             causes |= variables if axis in source.varying else set()
         if 0 in source.data.shape:
             # Nothing to read: every point is outside already.
             return np.zeros(())
-        self.exclude(~source.present[tuple(place)], causes)
-        return np.asarray(source.data[tuple(place)])
+        present = source.present[tuple(place)]
+        self.exclude(~present, causes)
+        # A filter on what is empty says something, too: the same, whatever lies there.
+        return np.where(there & present, source.data[tuple(place)], 0.0)
 
     def truth(self, condition: Condition) -> Array:
         """Where a filter holds."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from einsum_cascade.cascade import Cascade, Einsum, variables_in
+from einsum_cascade.cascade import Cascade, Einsum
 from einsum_cascade.index_limits import Linear, Region, domains_of, extent
 from einsum_cascade.rank_symbols import Size, positive_part, size_of, symbol
 
@@ -33,8 +33,7 @@ def points(cascade: Cascade, einsum: Einsum, region: Region) -> tuple[Size, bool
     """
     walked = einsum.variables
     if einsum.op in ("topk", "argtopk"):
-        inner = (*variables_in(einsum.map), *einsum.over)
-        walked = tuple(v for v in walked if v in inner)
+        walked = tuple(v for v in walked if v != einsum.filled)
     ranks = {v: cascade.rank_of(v) for v in walked}
     return count_points(cascade, {v: symbol(r) for v, r in ranks.items()}, ranks, region)
 

@@ -222,7 +222,7 @@ def run(examples):
 
 
 def test_random_cascades():
-    run(12)
+    run(8)
 
 
 @pytest.mark.slow
