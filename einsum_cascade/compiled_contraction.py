@@ -34,12 +34,16 @@ class Contraction(Rows):
             self.scale()
         self.leave_nothing()
 
+    @property
+    def is_known(self) -> bool:
+        """True if what is empty may be known from a batch element before."""
+        return self.chunk.has_again and self.einsum.name in self.chunk.axes
+
     def find_empty(self) -> None:
         """Write what finds empty elements, unless they are known from a batch element before."""
-        is_known = self.chunk.has_again and self.einsum.name in self.chunk.axes
         # What is written here is not seen behind it: loops may have gone on, or not be gone into.
         tables = dict(self.tables)
-        if is_known and self.einsum.name in self.partial:
+        if self.is_known and self.einsum.name in self.partial:
             with self.text.block("if not again:"):
                 self.rows(has_values=False)
         else:
@@ -51,6 +55,9 @@ class Contraction(Rows):
         if all(check.kept == "False" for check in self.checks):
             return
         text, depth = self.text, self.text.depth
+        if self.einsum.name in self.partial:
+            text.line(f"if c & ANY{' or again' if self.is_known else ''}:")
+            text.depth += 1
         for variable in self.loops()[0]:
             self.open(variable)
         if self.einsum.name in self.flagged:

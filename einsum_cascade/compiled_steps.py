@@ -164,7 +164,7 @@ def _call(
     name = f"{name}_{step.name}"
     if lane_of(cascade, step, ()) is None and folded_of(cascade, step, ()) is None:
         return Call(name, tensors, (step.name,))
-    always = any(causes.get(tensor, frozenset()) & {FILTER, GAP} for tensor in read)
+    always = any(GAP in causes.get(tensor, frozenset()) for tensor in read)
     partial = tuple(tensor for tensor in read if causes.get(tensor))
     splits = tuple(rank for tensor in read for rank in split_ranks(cascade, tensor))
     return Call(name, tensors, (step.name,), always, partial, tuple(dict.fromkeys(splits)))
