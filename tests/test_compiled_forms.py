@@ -5,9 +5,11 @@ import re
 
 import numpy as np
 import pytest
+from plain_modules import plain_module
 from random_forms import KINDS, draw_call, random_form
 
 import einsum_cascade as ec
+from einsum_cascade import compiled
 
 INF, NAN = float("inf"), float("nan")
 
@@ -41,20 +43,27 @@ def is_rounded(cascade, sizes, given, expected):
     return False
 
 
-def check_forms(seeds):
-    """Compile a cascade of each seed once, and call it with arrays of each kind."""
+def check_forms(seeds, unseen=()):
+    """Compile a cascade of each seed once, and call it with arrays of each kind.
+
+    `unseen` may be raised where there is nothing at all to compute with.
+    """
     for seed in seeds:
         cascade = random_form(random.Random(seed))
-        compiled = ec.compile(cascade)
+        function = ec.compile(cascade)
         for i, kind in enumerate(KINDS):
             given, sizes = draw_call(cascade, np.random.default_rng([seed, i]), kind)
             try:
                 expected = ec.evaluate(cascade, sizes=sizes, **given)
             except ec.CascadeError as error:
                 with pytest.raises(ec.CascadeError, match=re.escape(str(error))):
-                    compiled(sizes=sizes, **given)
+                    function(sizes=sizes, **given)
                 continue
-            found = compiled(sizes=sizes, **given)
+            try:
+                found = function(sizes=sizes, **given)
+            except unseen:
+                assert 0 in [*sizes.values(), *(x.size for x in given.values())]
+                continue
             try:
                 same(found, expected)
             except AssertionError as error:
@@ -69,6 +78,15 @@ def test_random_forms():
 @pytest.mark.slow
 def test_many_random_forms():
     check_forms(range(100, 250))
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(1000, 1080), pytest.param(range(2000, 5000), marks=pytest.mark.slow)]
+)
+def test_random_forms_as_plain_python(seeds, monkeypatch):
+    """What is generated, without numba: unset names and places outside of arrays raise, too."""
+    monkeypatch.setattr(compiled, "module_from", plain_module)
+    check_forms(seeds, (IndexError, UnboundLocalError))
 
 
 # ---- arrays ----

@@ -33,7 +33,7 @@ def same(found: Timeline, expected: Timeline) -> None:
     assert dict(found.occupancy) == dict(expected.occupancy)
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [300, pytest.param(5000, marks=pytest.mark.slow)])
 def test_skipping_repetitions_is_exact(count):
     """Cycles, idle slots by cause, bytes and the fill of FIFOs, with and without skipping."""
     seen = Counter()
@@ -59,7 +59,7 @@ def test_skipping_repetitions_is_exact(count):
     assert seen["skipped"] >= seen["ran"] / 3
 
 
-@pytest.mark.parametrize("count", [80, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_the_engine_finds_what_the_reference_finds(count):
     seen = Counter()
 
@@ -82,7 +82,7 @@ def test_the_engine_finds_what_the_reference_finds(count):
     assert seen["ran"] >= count / 2
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=36, suppress_health_check=list(HealthCheck))
 @given(long_programs())
 def test_every_micro_op_is_issued_when_the_reference_issues_it(case):
     program = case.program

@@ -71,7 +71,7 @@ def run(examples: int) -> None:
 
 
 def test_random_cascades():
-    run(100)
+    run(60)
 
 
 @pytest.mark.slow
