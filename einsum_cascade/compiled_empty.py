@@ -1,8 +1,8 @@
 """What may be empty at all: the causes of emptiness that reach each tensor.
 
 The point scheme finds out at run time which elements are empty. Most tensors never have any, and
-then nothing is written about it. Of the others, a ragged last tile and an index that may lie
-outside are rare, so that both ways are written; a filter is there to leave something out.
+then nothing is written about it. For the others both ways are written, and what runs is chosen by
+what is empty in a call; only what its definitions leave open always has something empty.
 """
 
 from __future__ import annotations

@@ -55,7 +55,25 @@ class UnexpectedSkips:
         terminalreporter.line("Make them run, or add them to ALLOWED_SKIPS in tests/conftest.py.")
 
 
+def forget_old_kernels() -> None:
+    """Remove compiled kernels that are older than any module.
+
+    numba asks for the file of a function, not for those of the functions that it calls, so a change
+    in these would be tested as it was before.
+    """
+    packages = [ROOT / "einsum_cascade", ROOT / "archsim"]
+    modules = [file for package in packages for file in package.glob("*.py")]
+    newest = max((file.stat().st_mtime for file in modules), default=0)
+    for package in packages:
+        for kernel in package.glob("__pycache__/*.nb[ic]"):
+            if kernel.stat().st_mtime < newest:
+                kernel.unlink(missing_ok=True)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    # Workers share what is compiled, so only the process that starts them clears it.
+    if not hasattr(config, "workerinput"):
+        forget_old_kernels()
     config.pluginmanager.register(UnexpectedSkips(), "unexpected-skips")
 
 
